@@ -1,0 +1,64 @@
+# Everything here runs without root, on any machine with Python 3.11 or newer; it also runs as root.
+# The first use makes .venv and installs into it. ARGS is passed on: make demo ARGS=--once
+#
+#   make demo      an embedded Postgres, sample data, a vendor's session through daypass, its replay
+#   make test      the test suite, against real Postgres servers and with real clients
+#   make check     ruff (lint, format), mypy --strict, import contracts
+#   make bench     pgbench directly, through PgBouncer where it is installed, and through daypass
+#   make corpus    the evasion corpus in CORPUS, where there is one
+#   make clean     removes .venv and every cache
+
+ARGS ?=
+CORPUS ?= ../shared/corpus
+JOBS ?= 2
+VENV := .venv
+PY := $(VENV)/bin/python
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test check format bench corpus clean
+.DEFAULT_GOAL := demo
+
+# The newest Python that fits; PYTHON=… chooses another.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
+
+$(PY):
+	@test -n "$(PYTHON)" || { echo "daypass needs Python 3.11 or newer; name one with make PYTHON=/path/to/python3" >&2; exit 2; }
+	@"$(PYTHON)" -m venv $(VENV) || { rm -rf $(VENV); echo "$(PYTHON) cannot make virtual environments (on Debian: apt install python3-venv)" >&2; exit 2; }
+
+$(VENV)/.demo: pyproject.toml | $(PY)
+	@echo "daypass: installing into $(VENV), once, about a minute ..."
+	@$(PY) -m pip install --quiet --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(PY)
+	@echo "daypass: installing into $(VENV) with the tools for development, once, about a minute ..."
+	@$(PY) -m pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.demo
+
+demo: $(VENV)/.demo
+	@exec $(VENV)/bin/daypass demo $(ARGS)
+
+test: $(VENV)/.dev
+	$(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+check: $(VENV)/.dev
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
+
+format: $(VENV)/.dev
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+bench: $(VENV)/.dev
+	@exec $(PY) -m tests.bench $(ARGS)
+
+corpus: $(VENV)/.dev
+	@test -x "$(CORPUS)/prove" || { echo "no corpus at $(CORPUS); name one with make corpus CORPUS=DIR" >&2; exit 2; }
+	@exec $(PY) -m tests.support.corpus "$(CORPUS)" $(ARGS)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
