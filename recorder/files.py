@@ -1,0 +1,156 @@
+"""The recordings folder: where each thing lies, and the few system calls that touch it.
+
+    <dir>/<yyyy>/<mm>/<session>.jsonl   one session            <file>.torn          half lines cut aside
+    <dir>/installation.jsonl            grants, refused logins <dir>/keys/          signing.pem (secret), public.pem
+    <dir>/node.jsonl, node.head         the node log, its end  <dir>/.lock          held by the server that writes
+
+Knows paths and descriptors; must not know events. Invariant: files are made 0600, folders 0700, and a write is whole
+or an error.
+"""
+
+import errno
+import fcntl
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+NODE = "node.jsonl"
+HEAD = "node.head"
+INSTALLATION = "installation.jsonl"
+LOCK = ".lock"
+PROBE = ".probe"
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_RESERVED = frozenset({"node", "installation"})
+
+
+class RecordError(Exception):
+    """The record cannot be kept. Nothing may go upstream after it; `errno` is the system's, where it had one."""
+
+    def __init__(self, text: str, *, errno: int | None = None) -> None:
+        super().__init__(text)
+        self.errno = errno
+
+
+def record_error(action: str, path: Path, cause: OSError) -> RecordError:
+    """A RecordError that names the file and what the system said."""
+    return RecordError(f"cannot {action} {path}: {cause.strerror or cause}", errno=cause.errno)
+
+
+def session_file(session: str, at: datetime) -> str:
+    """The recording's path below the folder. ValueError for an id that is no plain file name."""
+    if not _ID.fullmatch(session) or session in _RESERVED:
+        raise ValueError(f"not a session id: {session!r}")
+    return f"{at:%Y}/{at:%m}/{session}.jsonl"
+
+
+def session_files(directory: Path) -> list[str]:
+    """All session recordings on disk, as paths below the folder, oldest month first."""
+    return sorted(path.relative_to(directory).as_posix() for path in directory.glob("[0-9]*/[0-9]*/*.jsonl"))
+
+
+def make_folder(path: Path) -> None:
+    """The folder and its parents, private to this user."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the folder's entries (new and renamed files) survive a power cut."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_all(fd: int, data: bytes | bytearray) -> None:
+    """One `write`, and more only where the system took less. OSError leaves an unknown part written."""
+    done = os.write(fd, data)
+    while done < len(data):
+        with memoryview(data) as view:
+            more = os.write(fd, view[done:])
+        if more == 0:
+            raise OSError(errno.EIO, "the system took no bytes")
+        done += more
+
+
+def cut_aside(fd: int, path: Path, *, offset: int, torn: bytes) -> str:
+    """Move what stands after byte `offset` into `<path>.torn` (which keeps growing) and cut it from the file; the
+    torn file's name."""
+    aside = path.with_name(path.name + ".torn")
+    out = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        write_all(out, torn + b"\n")
+        os.fsync(out)
+    finally:
+        os.close(out)
+    os.ftruncate(fd, offset)
+    return aside.name
+
+
+@contextmanager
+def locked(fd: int, path: Path, *, patience: float = 2.0) -> Iterator[None]:
+    """Hold the file against other processes of this host. RecordError after `patience` seconds: a holder never needs
+    that long."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise RecordError(f"{path} is held by another process") from None
+            time.sleep(0.002)
+    try:
+        yield
+    finally:
+        fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+class FolderLock:
+    """The one writer of session recordings. Held from construction to `close`, and let go by the system when the
+    process dies."""
+
+    def __init__(self, directory: Path, *, patience: float = 0.5) -> None:
+        self._path = directory / LOCK
+        try:
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as cause:
+            raise record_error("open", self._path, cause) from cause
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() < deadline:  # a verifier looks whether the lock is held by taking it for an instant
+                    time.sleep(0.02)
+                    continue
+                holder = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+                os.close(self._fd)
+                raise RecordError(
+                    f"{directory} is in use by pid {holder}; one server writes a recordings folder"
+                ) from None
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def in_use(directory: Path) -> bool:
+    """Whether a live process of this host writes session recordings here."""
+    try:
+        fd = os.open(directory / LOCK, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False

@@ -1,0 +1,396 @@
+"""Writing: the recorder of one server, and the recordings of its sessions.
+
+`append` chains an event into memory and does no I/O; `flush` is one `write`. The caller flushes a statement before it
+forwards it. Must not know sockets, policies or grants. Invariants: what `flush` returned for is in the file; after a
+failed write a recording never writes again; and a recording that cannot be sealed is finished by `recovery`, at the
+next probe that succeeds or at the next start.
+"""
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from recorder import chain, files, recovery
+from recorder.events import Event, SessionEnd, SessionStart, encode
+from recorder.files import RecordError
+from recorder.nodelog import At, Checkpoint, NodeLog, Opened, Seal
+from recorder.shared import Installation
+
+__all__ = ["FREE_FLOOR", "InstallationRecording", "RecordError", "Recorder", "Recording", "append_installation"]
+
+FREE_FLOOR = 64 << 20
+"""Bytes that must be free for `Recorder.healthy`: room to end the open sessions in order."""
+
+_stamp = chain.stamp
+_compose = chain.compose
+_sha256 = hashlib.sha256
+
+
+class Recording:
+    """One session's file while it is written."""
+
+    __slots__ = (
+        "_buffer",
+        "_digest",
+        "_fd",
+        "_flushed",
+        "_noted",
+        "_prev",
+        "_recorder",
+        "_seq",
+        "_size",
+        "broken",
+        "file",
+        "id",
+        "path",
+    )
+
+    def __init__(self, recorder: "Recorder", session: str, file: str, fd: int) -> None:
+        self.id = session
+        self.file = file
+        self.path = recorder.directory / file
+        self.broken: str | None = None
+        """Why nothing more can be recorded here; None while all is well."""
+        self._recorder = recorder
+        self._fd = fd
+        self._seq = 0
+        self._prev = chain.GENESIS
+        self._buffer = bytearray()
+        self._digest = hashlib.sha256()
+        self._size = 0
+        self._flushed = chain.START
+        self._noted = 0
+
+    def append(self, event: Event) -> None:
+        """Chain the event into the buffer; no I/O. RecordError when the recording is broken or closed."""
+        if self._fd < 0 or self.broken is not None:
+            raise RecordError(self.broken or f"recording {self.id} is closed")
+        recorder = self._recorder
+        line = _compose(self._seq + 1, _stamp(recorder.now()), self._prev, encode(event))
+        self._prev = _sha256(line).hexdigest()
+        self._seq += 1
+        if not self._buffer:
+            recorder.waiting.add(self)
+        self._buffer += line
+        self._buffer += b"\n"
+
+    def flush(self) -> None:
+        """Write the buffer. RecordError: it may be in the file in part, and the recording is broken for ever."""
+        if self.broken is not None:
+            raise RecordError(self.broken)
+        buffer = self._buffer
+        if not buffer:
+            return
+        try:
+            files.write_all(self._fd, buffer)
+            if self._recorder.sync:
+                os.fdatasync(self._fd)
+        except OSError as cause:
+            error = files.record_error("write", self.path, cause)
+            self.spoil(error)
+            raise error from cause
+        self._digest.update(buffer)
+        self._size += len(buffer)
+        self._flushed = chain.Head(self._seq, self._prev)
+        buffer.clear()
+        self._recorder.waiting.discard(self)
+
+    def close(self, end: SessionEnd) -> None:
+        """Last line, flush, seal. Raises RecordError at most once: when this very call could not finish the
+        recording."""
+        if self._fd < 0:
+            return
+        told = self.broken is not None
+        try:
+            if not told:
+                self.append(end)
+                self.flush()
+            self._recorder.finish(self, "sealed")
+        except RecordError:
+            if not told:
+                raise
+
+    def spoil(self, error: RecordError) -> None:
+        """Break the recording and tell the recorder."""
+        self.broken = str(error)
+        self._buffer.clear()
+        self._recorder.waiting.discard(self)
+        self._recorder.fail(self.broken)
+
+    def check(self) -> None:
+        """Break the recording if its file is no longer the one that was written: deleted, replaced, cut or grown by
+        another hand."""
+        if self.broken is not None or self._fd < 0:
+            return
+        try:
+            here, there = os.fstat(self._fd), self.path.stat()
+        except OSError as cause:
+            return self.spoil(files.record_error("find", self.path, cause))
+        if (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino) or here.st_size != self._size:
+            self.spoil(RecordError(f"{self.path} was changed by another hand"))
+
+    def news(self) -> At | None:
+        """The end of what is written, if it moved since the last call."""
+        if self._flushed.seq == self._noted:
+            return None
+        self._noted = self._flushed.seq
+        return At(self.id, self._flushed.seq, self._flushed.hash)
+
+    def release(self, state: str) -> Seal:
+        """Close the file; its seal."""
+        os.close(self._fd)
+        self._fd = -1
+        return Seal(
+            id=self.id,
+            file=self.file,
+            state=state,
+            lines=self._flushed.seq,
+            last=self._flushed.hash,
+            bytes=self._size,
+            sha256=self._digest.hexdigest(),
+        )
+
+
+class InstallationRecording:
+    """The installation's own recording as a server uses it: `append` and `flush` as on a session's."""
+
+    id = Installation.id
+
+    def __init__(self, recorder: "Recorder") -> None:
+        self._recorder = recorder
+        self._file = Installation(recorder.directory, sync=recorder.sync)
+        self._head = chain.START
+        self._noted = 0
+        self.path = self._file.path
+
+    def append(self, event: Event) -> None:
+        """Keep the event for the next flush; no I/O."""
+        self._file.add(event, self._recorder.now())
+        self._recorder.waiting.add(self)
+
+    def flush(self) -> None:
+        """Write what waits, chained behind whatever other processes wrote. RecordError: it is not recorded."""
+        self._recorder.waiting.discard(self)
+        try:
+            self._head = self._file.flush(self._recorder.now())
+        except RecordError as error:
+            self._recorder.fail(str(error))
+            raise
+
+    def check(self) -> None:
+        """Read the end anew (other processes write too), and see that the file still lies under its name."""
+        if not self._file.in_place():
+            self._recorder.fail(f"{self.path} was moved or deleted")
+            self.close()
+            self._file = Installation(self._recorder.directory, sync=self._recorder.sync)
+        with contextlib.suppress(RecordError):
+            self.flush()
+
+    def news(self) -> At | None:
+        """As `Recording.news`."""
+        if self._head.seq == self._noted:
+            return None
+        self._noted = self._head.seq
+        return At(self.id, self._head.seq, self._head.hash)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class Recorder:
+    """The one server that writes session recordings in a folder. Constructing it takes the folder's lock, makes or
+    loads the signing key, and finishes what a dead server left open (`recovered` says what was done). RecordError
+    when any of it fails.
+
+    durability: `write` survives the death of the process; `fsync` also a power cut (each flush waits for the disk).
+    now: aware time in UTC. fatal: called with the reason when the record turns unwritable.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        durability: str = "write",
+        now: Callable[[], datetime],
+        fatal: Callable[[str], None] | None = None,
+        free_floor: int = FREE_FLOOR,
+    ) -> None:
+        if durability not in ("write", "fsync"):
+            raise ValueError(f"durability is write or fsync, not {durability!r}")
+        self.directory = directory.absolute()
+        self.sync = durability == "fsync"
+        self.now = now
+        self.waiting: set[Recording | InstallationRecording] = set()
+        self._fatal = fatal
+        self._floor = free_floor
+        self._fault: str | None = None
+        self._open: dict[str, Recording] = {}
+        self._unfinished: dict[str, str] = {}
+        try:
+            files.make_folder(self.directory)
+        except OSError as cause:
+            raise files.record_error("create", self.directory, cause) from cause
+        with contextlib.ExitStack() as undo:
+            self._lock = files.FolderLock(self.directory)
+            undo.callback(self._lock.close)
+            self._node = NodeLog(self.directory, sync=self.sync)
+            undo.callback(self._node.close)
+            self._node.start(now())
+            self.recovered = recovery.recover_all(self.directory, self._node, now)
+            self._installation = InstallationRecording(self)
+            undo.pop_all()
+        self.probe()
+
+    def open(self, session: str, start: SessionStart) -> Recording:
+        """A new recording, its first line written and named in the node log. RecordError when it cannot be;
+        ValueError for a bad id."""
+        file = files.session_file(session, self.now())
+        path = self.directory / file
+        try:
+            files.make_folder(path.parent)
+            fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as cause:
+            error = files.record_error("create", path, cause)
+            if not isinstance(cause, FileExistsError):
+                self.fail(str(error))
+            raise error from cause
+        recording = Recording(self, session, file, fd)
+        try:
+            recording.append(start)
+            recording.flush()
+            if self.sync:
+                files.sync_folder(path.parent)
+            head = recording.news() or At(session, 0, chain.GENESIS)
+            self._node.append([(self.now(), Opened(id=session, file=file, seq=head.seq, hash=head.hash))])
+        except (RecordError, OSError) as cause:
+            recording.release("interrupted")
+            with contextlib.suppress(
+                OSError
+            ):  # nothing was forwarded under it; left over, it is adopted as interrupted
+                path.unlink()
+            self.fail(str(cause))
+            raise cause if isinstance(cause, RecordError) else files.record_error("sync", path, cause) from cause
+        self._open[session] = recording
+        return recording
+
+    def installation(self) -> InstallationRecording:
+        """The recording of grants and refused logins; the command line writes to the same file
+        (`append_installation`)."""
+        return self._installation
+
+    def healthy(self) -> bool:
+        """Whether sessions can be recorded, as far as the last write or probe knows. Costs nothing."""
+        return self._fault is None
+
+    @property
+    def fault(self) -> str | None:
+        """Why `healthy` is false."""
+        return self._fault
+
+    def probe(self) -> None:
+        """Try for real: free space, a file written and removed, the node log in its place, broken recordings
+        finished."""
+        try:
+            space = os.statvfs(self.directory)
+            if space.f_bavail * space.f_frsize < self._floor:
+                raise RecordError(f"less than {self._floor >> 20} MiB free in {self.directory}")
+            self._try_write()
+            if not self._node.in_place():
+                raise RecordError(f"the node log in {self.directory} was moved or deleted; start again")
+            for session, file in list(self._unfinished.items()):
+                recovery.recover(self.directory, self._node, session, file, self.now())
+                del self._unfinished[session]
+        except OSError as cause:
+            self.fail(str(files.record_error("write in", self.directory, cause)))
+        except RecordError as error:
+            self.fail(str(error))
+        else:
+            self._fault = None
+
+    def _try_write(self) -> None:
+        probe = self.directory / files.PROBE
+        fd = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            files.write_all(fd, b"\0" * 4096)
+            if self.sync:
+                os.fdatasync(fd)
+        finally:
+            os.close(fd)
+            probe.unlink()
+
+    def flush_all(self) -> None:
+        """Write what waits in all recordings. Never raises: a recording that fails is broken, and its session learns
+        it there."""
+        for recording in list(self.waiting):
+            with contextlib.suppress(RecordError):
+                recording.flush()
+
+    def checkpoint(self) -> None:
+        """Enter the ends of the recordings that grew in the node log, and look that all files are still there. Never
+        raises."""
+        self.probe()
+        for recording in list(self._open.values()):
+            recording.check()
+        self._installation.check()
+        try:
+            self._checkpoint()
+        except RecordError as error:
+            self.fail(str(error))
+
+    def _checkpoint(self) -> None:
+        growing: list[Recording | InstallationRecording] = [*self._open.values(), self._installation]
+        heads = [head for recording in growing if (head := recording.news())]
+        if heads:
+            self._node.append([(self.now(), Checkpoint(heads=heads))])
+
+    def finish(self, recording: Recording, state: str) -> None:
+        """Seal a recording whose last line is written; one that is broken is left for recovery. RecordError when it
+        cannot be sealed now."""
+        self._open.pop(recording.id, None)
+        seal = recording.release(state)
+        if recording.broken is not None:
+            self._unfinished[recording.id] = recording.file
+            return
+        try:
+            self._node.append([(self.now(), seal)])
+        except RecordError as error:
+            self._unfinished[recording.id] = recording.file
+            self.fail(str(error))
+            raise
+
+    def fail(self, reason: str) -> None:
+        """Turn unhealthy; tell `fatal` once per fault."""
+        fresh, self._fault = self._fault is None, reason
+        if fresh and self._fatal is not None:
+            self._fatal(reason)
+
+    def close(self) -> None:
+        """Write what waits, seal recordings that nobody closed as interrupted, let the folder go. Never raises; may
+        be called twice."""
+        self.flush_all()
+        for recording in list(self._open.values()):
+            with contextlib.suppress(RecordError):
+                self.finish(recording, "interrupted")
+        with contextlib.suppress(RecordError):
+            self._checkpoint()
+        for part in (self._installation, self._node):
+            part.close()
+        if self._lock is not None:
+            self._lock.close()
+
+
+def append_installation(directory: Path, event: Event, now: Callable[[], datetime]) -> None:
+    """Record a grant's step from any process, at once and on the disk, whether a server runs or not. RecordError: it
+    is not recorded, and the step must not happen."""
+    directory = directory.absolute()
+    with contextlib.ExitStack() as closing:
+        node = NodeLog(directory, sync=True)
+        closing.callback(node.close)
+        file = Installation(directory, sync=True)
+        closing.callback(file.close)
+        file.add(event, now())
+        head = file.flush(now())
+        node.append([(now(), Checkpoint(heads=[At(Installation.id, head.seq, head.hash)]))])
