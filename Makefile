@@ -28,12 +28,12 @@ $(PY):
 
 $(VENV)/.demo: pyproject.toml | $(PY)
 	@echo "daypass: installing into $(VENV), once, about a minute ..."
-	@$(PY) -m pip install --quiet --editable '.[demo]'
+	@$(PY) -m pip install -qq --editable '.[demo]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(PY)
 	@echo "daypass: installing into $(VENV) with the tools for development, once, about a minute ..."
-	@$(PY) -m pip install --quiet --editable '.[dev]'
+	@$(PY) -m pip install -qq --editable '.[dev]'
 	@touch $@ $(VENV)/.demo
 
 demo: $(VENV)/.demo

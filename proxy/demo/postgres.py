@@ -1,8 +1,7 @@
 """A throw-away Postgres server: own initdb, SCRAM, loopback TCP only, a free port, a temporary folder.
 
 For the demo and for tests that want a real server. It must not know the proxy. It keeps one promise: when the
-process that started it is gone, however it went, the server and its folder are gone as well. A watchdog shell
-holds the read end of a pipe for that; the kernel closes the pipe with us.
+process that started it is gone, however it went, the server and its folder are gone as well.
 
 Postgres refuses to run as root, so under root the server runs as `postgres` or `nobody`, from a copy of the
 binaries where that user cannot reach the originals (a virtual environment under /root).
@@ -26,6 +25,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+
+from proxy.demo.watchdog import Watchdog
 
 HOST = "127.0.0.1"
 SYSTEM_FOLDERS = ("/usr/lib/postgresql", "/usr/local/lib/postgresql")
@@ -58,16 +59,6 @@ LOG_STATEMENTS = {
     "log_connections": "on",
     "log_disconnections": "on",
 }
-
-# Closes with us: an orderly end says so on the pipe; end of file without a word means that we were killed.
-WATCHDOG = """
-read word && exit 0
-kill -QUIT "$1" 2>/dev/null
-n=0
-while kill -0 "$1" 2>/dev/null && [ $n -lt 50 ]; do sleep 0.1; n=$((n+1)); done
-kill -KILL "$1" 2>/dev/null
-rm -rf "$2"
-"""
 
 
 class PostgresError(Exception):
@@ -199,7 +190,7 @@ class PostgresServer:
         self._home: Path | None = None
         self._programs = self.bindir
         self._server: subprocess.Popen[bytes] | None = None
-        self._watchdog: subprocess.Popen[bytes] | None = None
+        self._watchdog: Watchdog | None = None
 
     def __enter__(self) -> PostgresServer:
         return self.start()
@@ -266,13 +257,7 @@ class PostgresServer:
                 server.wait()
         self._server = None
         if self._watchdog is not None:
-            if self._watchdog.stdin is not None:
-                try:
-                    self._watchdog.stdin.write(b"done\n")
-                    self._watchdog.stdin.close()
-                except BrokenPipeError:
-                    pass
-            self._watchdog.wait()
+            self._watchdog.release()
             self._watchdog = None
 
     def close(self) -> None:
@@ -357,13 +342,7 @@ class PostgresServer:
                 start_new_session=True,  # Ctrl-C in the terminal is ours to handle, not the server's
                 **self._run_as(),  # type: ignore[call-overload]
             )
-        self._watchdog = subprocess.Popen(
-            ["/bin/sh", "-c", WATCHDOG, "watchdog", str(self._server.pid), str(home)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        self._watchdog = Watchdog(self._server.pid, home, signal.SIGQUIT)
         status = home / "data" / "postmaster.pid"
         while time.monotonic() < deadline and self._server.poll() is None:
             try:
