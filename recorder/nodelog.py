@@ -171,7 +171,7 @@ def unsealed(path: Path) -> dict[str, str]:
     """Recordings that the log opened and did not seal: id to file below the folder. Unreadable lines are skipped;
     `verify` reports them."""
     names: dict[str, str] = {}
-    for entry in _entries(path):
+    for entry in entries(path):
         if isinstance(entry, Opened):
             names[entry.id] = entry.file
         elif isinstance(entry, Seal):
@@ -181,10 +181,11 @@ def unsealed(path: Path) -> dict[str, str]:
 
 def known_files(path: Path) -> set[str]:
     """Every file that the log names."""
-    return {entry.file for entry in _entries(path) if isinstance(entry, Opened)}
+    return {entry.file for entry in entries(path) if isinstance(entry, Opened)}
 
 
-def _entries(path: Path) -> Iterable[NodeEntry]:
+def entries(path: Path) -> Iterable[NodeEntry]:
+    """What the log says, line by line, unchecked; unreadable lines are skipped."""
     with path.open("rb") as lines:
         for raw in lines:
             if not raw.endswith(b"\n"):

@@ -1,0 +1,141 @@
+"""Which sessions are there: read from the first and last lines of the files, and the node log's seals.
+
+A cheap look for people; it proves nothing (that is `verify`'s). Keeps nothing on disk. Invariant: every recording
+that is on disk or named in the node log is listed, readable or not.
+"""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from recorder import files, nodelog
+from recorder.events import SessionEnd, SessionStart
+
+_BLOCK = 1 << 16
+T = TypeVar("T")
+
+
+class NotFoundError(LookupError):
+    """No recording has that id, or several begin with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One line of `session list`. `ended_at` of an interrupted session is the time of its last line. The sums are
+    those of the session's end, None where it has none. `state` is sealed, open, interrupted, or damaged where the
+    file is gone or its start unreadable."""
+
+    session: str
+    grant: str | None
+    person: str | None
+    vendor: str | None
+    database: str | None
+    policy: str | None
+    client_address: str | None
+    application_name: str | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    state: str
+    end: str | None
+    statements: int | None
+    refused: int | None
+    rows: int | None
+    recording: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `session list -o json` prints it: times in RFC 3339 UTC."""
+        values: dict[str, Any] = msgspec.to_builtins(asdict(self))
+        return values
+
+
+class _Start(SessionStart, frozen=True, kw_only=True, omit_defaults=True, tag="session.start"):
+    at: datetime
+
+
+class _Last(msgspec.Struct, frozen=True):
+    at: datetime
+    event: str
+
+
+def sessions(directory: Path) -> list[Session]:
+    """All sessions of a recordings folder, the oldest first. Empty where nothing was ever recorded."""
+    directory = directory.absolute()
+    found = {Path(file).stem: file for file in files.session_files(directory)}
+    live = files.in_use(directory)
+    states: dict[str, str] = {}
+    if (directory / files.NODE).exists():
+        for entry in nodelog.entries(directory / files.NODE):
+            if isinstance(entry, nodelog.Opened):
+                found.setdefault(entry.id, entry.file)
+            elif isinstance(entry, nodelog.Seal):
+                states[entry.id] = entry.state
+    default = "open" if live else "interrupted"
+    listed = [_session(directory, id_, file, states.get(id_, default)) for id_, file in found.items()]
+    return sorted(listed, key=lambda session: (str(session.started_at or ""), session.session))
+
+
+def find(directory: Path, wanted: str) -> Session:
+    """The session with this id, or the only one whose id begins so. NotFoundError says what is there instead."""
+    everything = sessions(directory)
+    exact = [session for session in everything if session.session == wanted]
+    close = exact or [session for session in everything if wanted and session.session.startswith(wanted)]
+    if len(close) == 1:
+        return close[0]
+    if close:
+        raise NotFoundError(f"{len(close)} sessions begin with {wanted!r}: {', '.join(s.session for s in close[:5])}")
+    raise NotFoundError(f"no recording {wanted!r} in {directory} ({len(everything)} recordings)")
+
+
+def _session(directory: Path, id_: str, file: str, state: str) -> Session:
+    path = directory / file
+    start, last, end = None, None, None
+    try:
+        with path.open("rb") as lines:
+            start = _decode(lines.readline(), _Start)
+        for raw in reversed(_last_lines(path, 2)):
+            line = _decode(raw, _Last)
+            if line is not None and line.event != "recovered":
+                last, end = line, _decode(raw, SessionEnd)
+                break
+    except OSError:
+        state = "damaged"
+    return Session(
+        session=id_,
+        grant=start.grant if start else None,
+        person=start.person if start else None,
+        vendor=start.vendor if start else None,
+        database=start.database if start else None,
+        policy=start.policy if start else None,
+        client_address=start.client_address if start else None,
+        application_name=start.application_name if start else None,
+        started_at=start.at if start else None,
+        ended_at=last.at if last and state != "open" else None,
+        state=state if start or state != "sealed" else "damaged",
+        end=end.reason if end else None,
+        statements=end.statements if end else None,
+        refused=end.refused if end else None,
+        rows=end.rows if end else None,
+        recording=str(path),
+    )
+
+
+def _decode(raw: bytes, kind: type[T]) -> T | None:
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _last_lines(path: Path, count: int) -> list[bytes]:
+    """The last whole lines of a file, read backwards."""
+    with path.open("rb") as file:
+        start, data = file.seek(0, 2), b""
+        while start > 0 and data.count(b"\n") <= count:
+            step = min(max(_BLOCK, len(data)), start)
+            start -= step
+            file.seek(start)
+            data = file.read(step) + data
+    return data[: data.rfind(b"\n") + 1].split(b"\n")[:-1][-count:]
