@@ -277,10 +277,10 @@ def tls_context(mode: str, ca: Path | None) -> ssl.SSLContext | bool:
 
 
 async def connect(
-    *, host: str, port: int, dbname: str, user: str, password: str, tls: str, ca: Path | None, timeout: float = 10.0
+    *, host: str, port: int, dbname: str, user: str, password: str, tls: str, ca: Path | None, within: float = 10.0
 ) -> asyncpg.Connection[Any]:
-    """daypass's own connection to a database: for the catalog, roles and prechecks. `timeout` in seconds."""
-    async with asyncio.timeout(timeout):
+    """daypass's own connection to a database: for the catalog, roles and prechecks. `within` in seconds."""
+    async with asyncio.timeout(within):
         return await asyncpg.connect(
             host=host,
             port=port,
@@ -288,7 +288,7 @@ async def connect(
             user=user,
             password=password,
             ssl=tls_context(tls, ca),
-            timeout=timeout,
+            timeout=within,
             server_settings={"application_name": "daypass catalog", "search_path": "pg_catalog"},
         )
 

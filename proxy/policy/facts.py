@@ -1,0 +1,132 @@
+"""The second parser: sqlglot reads the same text on its own, and both must find the same facts.
+
+A statement is judged on Postgres's tree; sqlglot is here so that no single parser's slip decides. Compared are the kind
+of statement, the tables, the columns and the functions. A difference, or a text that sqlglot cannot read, is a denial.
+
+The dialect is hardened first: `->` inside a call is no lambda and a function's name is kept as written, because
+sqlglot's own readings lose arguments (`date_trunc(ssn, ts)`, `f(c -> …)`). Compiled parsers refuse subclasses, so
+the tables of the class are assigned.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.dialects.postgres import Postgres
+
+from proxy.policy import oracle
+from proxy.policy.refusal import Refused
+from proxy.policy.scope import Walk
+
+_KEPT_PARSERS = ("CAST", "EXTRACT", "NORMALIZE", "OVERLAY", "POSITION", "SUBSTRING", "TRIM", "XMLELEMENT", "XMLTABLE")
+_parser: Any = Postgres.Parser
+_parser.LAMBDAS = {token: parse for token, parse in _parser.LAMBDAS.items() if token.name != "ARROW"}
+_parser.FUNCTIONS = {}
+_parser.FUNCTION_PARSERS = {name: _parser.FUNCTION_PARSERS[name] for name in _KEPT_PARSERS}
+_dialect = Postgres()
+
+# Operators that sqlglot does not know; each gives way to one that it does, of the same length.
+_RARE = re.compile(
+    r"<<=|>>=|\|>>|<<\||&<\||\|&>|@-@|##|<\^|>\^|\?-\||\?\|\||\?#|&<|&>|~=|~<=~|~>=~|~<~|~>~|\*<>|\*<=|\*>=|\*<|\*>|\*="
+    r"|@@@|<<|>>|<#>|<=>|<->|-\|-|\|/|!!|&&|@@|@\?|@>|<@|\?&|\?\||\^@|\|\|/"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What one parser found. Names are as Postgres folds them."""
+
+    tables: frozenset[tuple[str, ...]]
+    identifiers: frozenset[str]
+    functions: frozenset[str]
+
+
+def agree(text: str, walk: Walk, ctes: frozenset[str]) -> None:
+    """Raises Refused unless sqlglot finds in `text` the facts that the walk found."""
+    root = _parse(text)
+    if not isinstance(root, (exp.Select, exp.SetOperation, exp.Subquery, exp.Values, exp.Table)):
+        raise _disagreement(f"sqlglot reads {type(root).__name__}")
+    theirs = _facts(root)
+    mine = frozenset(r.written for r in walk.references if not (len(r.written) == 1 and r.written[0] in ctes))
+    tables = frozenset(t for t in theirs.tables if not (len(t) == 1 and t[0] in ctes))
+    if mine != tables:
+        raise _disagreement("the tables differ")
+    columns = {name for ref in walk.column_refs for name in oracle.names(ref["fields"])} - {"*"}
+    if not columns <= theirs.identifiers:
+        raise _disagreement("the columns differ")
+    functions = frozenset(words[-1] for words in walk.functions)
+    if not theirs.functions <= functions | theirs.identifiers & functions | _SYNTAX:
+        raise _disagreement("the functions differ")
+    if not {w for w in functions if not _hidden(w)} <= theirs.functions | theirs.identifiers:
+        raise _disagreement("the functions differ")
+
+
+# What sqlglot shows as a call and Postgres's grammar as a node of its own.
+_SYNTAX = frozenset(
+    """coalesce greatest least nullif grouping array row xmlelement xmlconcat xmlforest xmlparse xmlpi xmlroot
+xmlserialize xmlagg xmlattributes json_object json_array json_objectagg json_arrayagg json json_scalar json_serialize
+json_query json_value json_exists merge_action bernoulli system any some all exists cube rollup if
+current_date current_time current_timestamp localtime localtimestamp""".split()  # noqa: SIM905
+)
+
+
+def _hidden(name: str) -> bool:
+    """Functions that Postgres's grammar makes of syntax: `a AT TIME ZONE b` is timezone(b, a)."""
+    return name in _FROM_SYNTAX
+
+
+_FROM_SYNTAX = frozenset(
+    """timezone extract position substring overlay btrim ltrim rtrim normalize is_normalized overlaps like_escape
+similar_to_escape xmlexists pg_collation_for system_user current_schema""".split()  # noqa: SIM905
+)
+
+
+def _parse(text: str) -> exp.Expr:
+    for candidate in (text, _RARE.sub(lambda m: "+" + " " * (len(m.group()) - 1), text)):
+        try:
+            roots = sqlglot.parse(candidate, dialect=_dialect)
+        except Exception as error:
+            problem = error
+            continue
+        found = [root for root in roots if root is not None and not isinstance(root, exp.Semicolon)]
+        if len(found) != 1:
+            raise _disagreement(f"sqlglot finds {len(found)} statements")
+        return found[0]
+    raise Refused(
+        "parser", "the second parser cannot read the statement", f"{str(problem).splitlines()[0][:120]}"
+    ) from None
+
+
+def _disagreement(what: str) -> Refused:
+    return Refused("parser", f"the two parsers read the statement differently: {what}", "Write it in plainer SQL.")
+
+
+def _fold(identifier: Any) -> str:
+    if not isinstance(identifier, exp.Identifier):
+        return str(identifier).lower()
+    name = str(identifier.this)
+    return name if identifier.args.get("quoted") else "".join(c.lower() if c.isascii() else c for c in name)
+
+
+def _facts(root: exp.Expr) -> Facts:
+    tables, identifiers, functions = set(), set(), set()
+    for node in root.walk():
+        if isinstance(node, exp.Identifier):
+            identifiers.add(_fold(node))
+        elif isinstance(node, exp.Table):
+            if isinstance(node.this, exp.Identifier):
+                words = [node.args.get("catalog"), node.args.get("db"), node.this]
+                tables.add(tuple(_fold(w) for w in words if w))
+        elif isinstance(node, exp.Anonymous):
+            functions.add(_fold(node.this) if isinstance(node.this, exp.Identifier) else str(node.this).lower())
+        elif isinstance(node, exp.Var):
+            identifiers.add(str(node.this).lower())
+        elif isinstance(node, exp.DataType) and isinstance(node.this, exp.DataType.Type):
+            identifiers.add(node.this.value.lower())
+        elif isinstance(node, exp.Func):
+            identifiers.update(name.lower() for name in node.sql_names())
+    return Facts(frozenset(tables), frozenset(identifiers), frozenset(functions))

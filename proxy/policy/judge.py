@@ -1,0 +1,269 @@
+"""Judging, as the session sees it: bytes in, a frozen Judgement out, from a cache where the same was judged before.
+
+One Judge stands for one policy revision on one catalog revision of one database; sessions share it. It never raises on
+what a client sent: a verdict is a value. Two caches: the exact text, and the normalized shape of plain SELECTs whose
+verdict no constant can change.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from proxy.catalog import Catalog
+from proxy.policy import oracle, substitute
+from proxy.policy.bind import Bound, Problem
+from proxy.policy.guard import Guard, Judged
+from proxy.policy.model import Policy
+from proxy.policy.oracle import RawStatement
+from proxy.policy.refusal import Refused
+from proxy.policy.substitute import Edit
+
+CACHE_TEXTS = 8192
+CACHE_TEXT_BYTES = 16 << 10
+_PLAIN = re.compile(rb"[\x01-\x7f]*\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """The verdict on one statement.
+
+    `kind` is what the statement does (select, set, begin, execute, …); `position` a 1-based character in the client's
+    text; `rewritten` the statement with its substitutes where there are any, keys blanked; `name` a prepared
+    statement's, cursor's, savepoint's or setting's name, "" for ALL.
+    """
+
+    kind: str
+    verdict: str
+    rule: str
+    reason: str
+    hint: str
+    position: int | None
+    sql: str
+    rewritten: str | None
+    name: str | None
+    tables: tuple[str, ...]
+    functions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The verdict on one message's text. `forward` is what goes upstream when `allowed`."""
+
+    statements: tuple[Statement, ...]
+    allowed: bool
+    forward: bytes
+    edits: tuple[Edit, ...] = ()
+    shape: bytes | None = None
+
+    @property
+    def refusal(self) -> Statement | None:
+        """The first statement that is denied."""
+        return next((s for s in self.statements if s.verdict == "deny"), None)
+
+    def client_position(self, position: int) -> int:
+        """A 1-based character position in `forward`, as Postgres reports it, mapped back to the client's text."""
+        if not self.edits:
+            return position
+        at = len(self.forward.decode(errors="replace")[: position - 1].encode())
+        original, shift = at, 0
+        for edit in sorted(self.edits, key=lambda e: e.start):
+            start = edit.start + shift
+            if at < start:
+                break
+            if at < start + len(edit.new):
+                original = edit.start
+                break
+            shift += len(edit.new) - (edit.end - edit.start)
+            original = at - shift
+        else:
+            original = at - shift
+        return original + 1 if self.forward.isascii() else self._characters(original) + 1
+
+    def _characters(self, offset: int) -> int:
+        """Characters before a byte offset of the client's text."""
+        text, at, shift = self.forward, 0, 0
+        out = b""
+        for edit in sorted(self.edits, key=lambda e: e.start):
+            out += text[at + shift : edit.start + shift] + b"?" * (edit.end - edit.start)
+            at, shift = edit.end, shift + len(edit.new) - (edit.end - edit.start)
+        return len((out + text[at + shift :])[:offset].decode(errors="ignore"))
+
+
+class Judges(Protocol):
+    """What a session needs: Judge and Both have it."""
+
+    @property
+    def policy(self) -> Policy: ...
+    def judge(self, sql: bytes, param_types: tuple[int, ...] = ()) -> Judgement: ...
+
+
+class Judge:
+    """See the module's text. `key` is the hex key of hash masks."""
+
+    def __init__(self, policy: Policy, catalog: Catalog, *, key: str = "") -> None:
+        self._policy = policy
+        self.catalog = catalog
+        self.bound = Bound(policy, catalog, key)
+        self._guard = Guard(self.bound)
+        self._texts: dict[bytes, Judgement] = {}
+        self._shapes: dict[bytes, Judgement] = {}
+        self._observe = policy.mode == "observe"
+
+    @property
+    def policy(self) -> Policy:
+        return self._policy
+
+    @property
+    def problems(self) -> list[Problem]:
+        """Where the policy does not fit the catalog."""
+        return self.bound.problems
+
+    def judge(self, sql: bytes, param_types: tuple[int, ...] = ()) -> Judgement:
+        """The verdict on a text without its trailing NUL. No verdict depends on declared parameter types."""
+        found = self._texts.get(sql)
+        if found is not None:
+            return found
+        cacheable = len(sql) <= CACHE_TEXT_BYTES
+        shape = self._shape(sql) if cacheable else None
+        if shape is not None and (same := self._shapes.get(shape)) is not None:
+            text = sql.decode()
+            found = replace(same, statements=(replace(same.statements[0], sql=text.strip()),), forward=sql)
+        else:
+            found = self.uncached(sql)
+            if shape is not None and found.shape is not None:
+                if len(self._shapes) >= CACHE_TEXTS:
+                    self._shapes.clear()
+                self._shapes[shape] = found
+        if cacheable:
+            if len(self._texts) >= CACHE_TEXTS:
+                self._texts.clear()
+            self._texts[sql] = found
+        return found
+
+    @staticmethod
+    def _shape(sql: bytes) -> bytes | None:
+        """The normalized shape, where asking for it is safe and cheap."""
+        if b"/*" in sql or not _PLAIN.match(sql):
+            return None
+        return oracle.normalize(sql)
+
+    def uncached(self, sql: bytes) -> Judgement:
+        """The verdict worked out anew: the plain twin of `judge`."""
+        try:
+            raws = self._guard.read(sql)
+        except Refused as refused:
+            whole = Judged(refused=refused)
+            return self._conclude(sql, [(RawStatement("", {}, 0, len(sql)), whole)])
+        return self._conclude(sql, [(raw, self._guard.statement(sql, raw)) for raw in raws])
+
+    def _conclude(self, sql: bytes, found: list[tuple[RawStatement, Judged]]) -> Judgement:
+        edits = [edit for _, judged in found for edit in judged.edits]
+        forward = sql
+        if edits and not any(judged.refused for _, judged in found):
+            try:
+                forward = substitute.apply(sql, edits)
+                substitute.verify(forward, [{raw.kind: raw.node} for raw, _ in found])
+            except Refused as refused:
+                forward, edits = sql, []
+                for _, judged in found:
+                    if judged.edits:
+                        judged.refused, judged.edits = refused, []
+        statements = tuple(self._statement(sql, raw, judged) for raw, judged in found)
+        allowed = self._observe or not any(judged.refused for _, judged in found)
+        if not allowed or self._observe:
+            forward, edits = sql, []
+        plain = allowed and not edits and len(found) == 1 and found[0][1].kind == "select"
+        by_literal = found[0][1].by_literal if found else True
+        return Judgement(statements, allowed, forward, tuple(edits), b"" if plain and not by_literal else None)
+
+    def _statement(self, sql: bytes, raw: RawStatement, judged: Judged) -> Statement:
+        text = sql[raw.start : raw.end].decode(errors="replace").strip()
+        refused = judged.refused
+        rewritten = None
+        if judged.edits and not refused:
+            local = [Edit(e.start - raw.start, e.end - raw.start, e.new) for e in judged.edits]
+            rewritten = substitute.apply(sql[raw.start : raw.end], local).decode().strip()
+            if self.bound.key:
+                rewritten = rewritten.replace(self.bound.key, "…")
+        position = None
+        if refused and refused.location is not None:
+            position = len(sql[: refused.location].decode(errors="replace")) + 1
+        verdict = "deny" if refused else "mask" if judged.edits and judged.masked else "allow"
+        rule = refused.rule if refused else "allow"
+        if self._observe:
+            verdict, rule = "allow", f"observe.{rule}"
+        return Statement(
+            kind=judged.kind,
+            verdict=verdict,
+            rule=rule,
+            reason=refused.reason if refused else "",
+            hint=refused.hint if refused else "",
+            position=position,
+            sql=text,
+            rewritten=rewritten,
+            name=judged.name,
+            tables=tuple(judged.tables),
+            functions=tuple(judged.functions),
+        )
+
+
+class Both:
+    """A grant's pinned policy and the file as it is now, where they differ: a statement must be allowed by both."""
+
+    def __init__(self, pinned: Judges, current: Judges) -> None:
+        self.pinned, self.current = pinned, current
+
+    @property
+    def policy(self) -> Policy:
+        return self.pinned.policy
+
+    def judge(self, sql: bytes, param_types: tuple[int, ...] = ()) -> Judgement:
+        first = self.pinned.judge(sql, param_types)
+        if not first.allowed:
+            return first
+        second = self.current.judge(sql, param_types)
+        if not second.allowed:
+            return second
+        if first.forward != second.forward:
+            changed = replace(
+                first.statements[0],
+                verdict="deny",
+                rule="policy.changed",
+                reason="the policy shows this table differently since the grant was made",
+                hint="Ask for a new grant.",
+                rewritten=None,
+            )
+            return Judgement((changed,), False, sql)
+        return first
+
+
+def both(pinned: Judges, current: Judges) -> Judges:
+    """One judge for a grant: the pinned revision alone where nothing changed."""
+    if pinned.policy.revision == current.policy.revision:
+        return current
+    return Both(pinned, current)
+
+
+def startup_settings(policy: Policy, server_version_num: int) -> dict[str, str]:
+    """Settings for the upstream StartupMessage, so that RESET and DISCARD return to them. Times in milliseconds."""
+    if policy.mode == "observe":
+        return {}
+    limits = policy.limits
+    path = [f'"{name}"' for name in policy.search_path if name != "pg_catalog"]
+    settings = {
+        "default_transaction_read_only": "on",
+        "search_path": ", ".join(path) or '""',
+        "standard_conforming_strings": "on",
+        "client_encoding": "UTF8",
+        "lock_timeout": "5000",
+    }
+    if limits.statement_timeout is not None:
+        settings["statement_timeout"] = str(max(1, round(limits.statement_timeout * 1000)))
+    if limits.transaction is not None:
+        milliseconds = str(max(1, round(limits.transaction * 1000)))
+        settings["idle_in_transaction_session_timeout"] = milliseconds
+        if server_version_num >= 170000:
+            settings["transaction_timeout"] = milliseconds
+    return settings

@@ -1,0 +1,148 @@
+"""The first look at a text, before any parser: one linear scan that keeps the parsers safe and the two of them agreed.
+
+Refuses what Postgres's lexer and sqlglot's read differently (NUL, invalid UTF-8, U& names and strings, names over 63
+bytes, white space that is none to Postgres) and what costs a parser more than linear time (nesting). Assumes
+standard_conforming_strings = on, which the session pins. It knows tokens, not grammar: a text that passes may still be
+no SQL at all. (Postgres manual, section 4.1 "Lexical Structure".)
+"""
+
+from __future__ import annotations
+
+import re
+
+from proxy.policy.refusal import Refused
+
+MAX_BYTES = 1 << 20
+MAX_PARENS = 100
+MAX_BRACKETS = 6
+MAX_TYPE_CALLS = 6
+MAX_COMMENTS = 8
+MAX_NAME = 63
+MAX_DEPTH = 60
+
+_TOKEN = re.compile(
+    r"""(?P<space>[ \t\n\r\f\v]+)
+    |(?P<line>--[^\n\r]*)
+    |(?P<block>/\*)
+    |(?P<escape>[eE]'(?:[^'\\]|\\.|'')*')
+    |(?P<unicode>[uU]&["'])
+    |(?P<string>(?:[bBxXnN])?'(?:[^']|'')*')
+    |(?P<quoted>"(?:[^"]|"")*")
+    |(?P<dollar>\$(?P<tag>(?:[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_\x80-\U0010ffff]*)?)\$)
+    |(?P<param>\$\d+)
+    |(?P<word>[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*)
+    |(?P<number>(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:[eE][+-]?\d+)?)
+    |(?P<open>[(\[])|(?P<close>[)\]])
+    |(?P<other>.)""",
+    re.X | re.S,
+)
+_COMMENT = re.compile(r"/\*|\*/")
+# sqlglot reads a type's name before a bracket in exponential time when such calls are nested.
+_TYPES = re.compile(
+    r"(?:var)?(?:bit|char(?:acter)?)|bpchar|n?char|n?varchar|text|bool(?:ean)?|small(?:int|serial)|(?:big)?int(?:eger)?"
+    r"|int[248]|int4range|int8range|float[48]?|real|double|dec(?:imal)?|numeric|num|money|date|time(?:tz|stamp|stamptz)?"
+    r"|interval|uuid|jsonb?|xml|inet|cidr|bytea|name|array|struct|map|row|nested|list|object|tuple|nullable|set"
+    r"|enum|oid|range|\w*range|\w*char|\w*text|\w*int\d*|\w*blob|\w*binary|vector|geometry|geography|hstore"
+    r"|lowcardinality|decimal\d*|datetime\d*|timestamp\w*",
+    re.I,
+)
+
+
+def text_of(sql: bytes) -> str:
+    """The statement as text. Raises Refused where Postgres and the parsers could see different texts."""
+    if len(sql) > MAX_BYTES:
+        raise Refused(
+            "limit.text",
+            f"the statement is longer than {MAX_BYTES} bytes",
+            "Send it in parts, or load data another way.",
+        )
+    if b"\0" in sql:
+        raise Refused("parser", "the statement holds a NUL byte", "", sql.index(b"\0"))
+    try:
+        return sql.decode()
+    except UnicodeDecodeError as error:
+        raise Refused(
+            "parser", "the statement is not valid UTF-8", "Set client_encoding to UTF8.", error.start
+        ) from None
+
+
+def _refuse(rule: str, reason: str, hint: str, text: str, at: int) -> Refused:
+    return Refused(rule, reason, hint, len(text[:at].encode()))
+
+
+def _comment_end(text: str, start: int) -> int:
+    """The end of the (nested) comment that opens at `start`."""
+    depth = 0
+    for mark in _COMMENT.finditer(text, start):
+        depth += 1 if mark.group() == "/*" else -1
+        if depth == 0:
+            return mark.end()
+        if depth > MAX_COMMENTS:
+            raise _refuse("limit.nesting", "comments are nested too deep", "", text, mark.start())
+    raise _refuse("syntax", "a /* comment is never closed", "", text, start)
+
+
+def scan(text: str) -> None:
+    """One pass over the tokens. Raises Refused."""
+    at, end, last_word = 0, len(text), ""
+    stack: list[tuple[str, bool]] = []
+    parens = brackets = type_calls = 0
+    match = _TOKEN.match
+    while at < end:
+        token = match(text, at)
+        if token is None:  # cannot be: the last alternative takes any character
+            raise _refuse("parser", "the text cannot be read", "", text, at)
+        kind, start, at = token.lastgroup, at, token.end()
+        if kind == "tag":
+            kind = "dollar"
+        if kind == "space":
+            continue
+        if kind == "word":
+            last_word = token.group()
+            if not last_word.isascii():
+                _check_letters(text, last_word, start)
+            if len(last_word) > 15 and len(last_word.encode()) > MAX_NAME:
+                raise _refuse("parser", "a name is longer than 63 bytes", "Postgres would cut it.", text, start)
+            continue
+        if kind == "block":
+            at = _comment_end(text, start)
+            continue
+        if kind == "open":
+            typed = token.group() == "(" and bool(last_word) and _TYPES.fullmatch(last_word) is not None
+            stack.append((token.group(), typed))
+            parens += token.group() == "("
+            brackets += token.group() == "["
+            type_calls += typed
+            if parens > MAX_PARENS or brackets > MAX_BRACKETS or type_calls > MAX_TYPE_CALLS:
+                raise _refuse("limit.nesting", "brackets are nested too deep", "Flatten the expression.", text, start)
+        elif kind == "close":
+            if stack:
+                opened, typed = stack.pop()
+                parens -= opened == "("
+                brackets -= opened == "["
+                type_calls -= typed
+        elif kind == "quoted":
+            if len(token.group()) > 17 and len(token.group()[1:-1].replace('""', '"').encode()) > MAX_NAME:
+                raise _refuse("parser", "a name is longer than 63 bytes", "Postgres would cut it.", text, start)
+        elif kind == "unicode":
+            raise _refuse(
+                "parser", "U& names and strings are not judged", "Write the characters themselves.", text, start
+            )
+        elif kind == "dollar":
+            close = text.find(token.group(), at)
+            if close < 0:
+                raise _refuse("syntax", "a dollar-quoted string is never closed", "", text, start)
+            at = close + len(token.group())
+        last_word = ""
+
+
+def _check_letters(text: str, word: str, start: int) -> None:
+    for offset, letter in enumerate(word):
+        if not letter.isascii() and not letter.isalpha():
+            raise _refuse(
+                "parser",
+                f"the character U+{ord(letter):04X} stands outside quotes",
+                "Postgres takes it for a letter. Remove it, or write the name in double quotes.",
+                text,
+                start + offset,
+            )

@@ -1,0 +1,91 @@
+"""Postgres's own grammar: libpg_query through postgast, the first of the two parsers and the one that gives spans.
+
+Gives the raw parse tree as plain JSON (cheaper than protobuf objects), the statements' spans and the normalized shape.
+The bindings stop at NUL, so callers hand over text that proxy.policy.lexical has let pass. All locations are byte
+offsets. Knows nothing of policies.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from postgast.native import lib
+
+from proxy.policy.refusal import Refused
+
+Node = dict[str, Any]
+_PLACES = frozenset(
+    {
+        "location",
+        "stmt_location",
+        "stmt_len",
+        "name_location",
+        "list_start",
+        "list_end",
+        "rexpr_list_start",
+        "rexpr_list_end",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RawStatement:
+    """One statement: its node type, the node's fields, and its byte span in the text."""
+
+    kind: str
+    node: Node
+    start: int
+    end: int
+
+
+def tree(sql: bytes) -> list[Any]:
+    """The raw statements as libpg_query's JSON has them. Raises Refused with Postgres's own words on a syntax error."""
+    result = lib.pg_query_parse(sql)
+    try:
+        if result.error:
+            error = result.error.contents
+            message = error.message.decode(errors="replace")
+            raise Refused("syntax", message, "", error.cursorpos - 1 if error.cursorpos > 0 else None)
+        try:
+            parsed: list[Any] = json.loads(result.parse_tree).get("stmts", [])
+        except (RecursionError, ValueError):
+            raise Refused("limit.nesting", "the statement is nested too deep") from None
+        return parsed
+    finally:
+        lib.pg_query_free_parse_result(result)
+
+
+def statements(sql: bytes) -> list[RawStatement]:
+    """The statements of a text, in order."""
+    found = []
+    for raw in tree(sql):
+        start = raw.get("stmt_location", 0)
+        length = raw.get("stmt_len", 0)
+        ((kind, node),) = raw["stmt"].items()
+        found.append(RawStatement(kind, node, start, start + length if length else len(sql)))
+    return found
+
+
+def normalize(sql: bytes) -> bytes | None:
+    """The shape of a text: constants replaced by $n. None where there is none."""
+    result = lib.pg_query_normalize(sql)
+    try:
+        return None if result.error else bytes(result.normalized_query)
+    finally:
+        lib.pg_query_free_normalize_result(result)
+
+
+def without_places(node: Any) -> Any:
+    """A copy of a tree without its locations: what two texts of one meaning share."""
+    if isinstance(node, dict):
+        return {key: without_places(value) for key, value in node.items() if key not in _PLACES}
+    if isinstance(node, list):
+        return [without_places(value) for value in node]
+    return node
+
+
+def names(fields: list[Any]) -> tuple[str, ...]:
+    """The words of a list of String nodes; `*` for A_Star."""
+    return tuple(f["String"].get("sval", "") if "String" in f else "*" for f in fields)
