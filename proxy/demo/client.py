@@ -185,7 +185,7 @@ class LibpqClient:
 
     def _finish_login(self, seconds: float = 10.0) -> None:
         polling, end = self._pq.PollingStatus, time.monotonic() + seconds
-        waiting = polling.WRITING
+        waiting: int = polling.WRITING
         while waiting in (polling.READING, polling.WRITING) and (left := end - time.monotonic()) > 0:
             sockets = [self._conn.socket]
             reading = waiting == polling.READING
