@@ -62,7 +62,7 @@ class Recording:
         self._digest = hashlib.sha256()
         self._size = 0
         self._flushed = chain.START
-        self._noted = 0
+        self._noted = 1  # the first line is in the `open` entry
 
     def append(self, event: Event) -> None:
         """Chain the event into the buffer; no I/O. RecordError when the recording is broken or closed."""
@@ -131,6 +131,11 @@ class Recording:
             return self.spoil(files.record_error("find", self.path, cause))
         if (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino) or here.st_size != self._size:
             self.spoil(RecordError(f"{self.path} was changed by another hand"))
+
+    @property
+    def head(self) -> chain.Head:
+        """The end of what is written."""
+        return self._flushed
 
     def news(self) -> At | None:
         """The end of what is written, if it moved since the last call."""
@@ -227,6 +232,7 @@ class Recorder:
         self._fatal = fatal
         self._floor = free_floor
         self._fault: str | None = None
+        self._closed = False
         self._open: dict[str, Recording] = {}
         self._unfinished: dict[str, str] = {}
         try:
@@ -263,8 +269,7 @@ class Recorder:
             recording.flush()
             if self.sync:
                 files.sync_folder(path.parent)
-            head = recording.news() or At(session, 0, chain.GENESIS)
-            self._node.append([(self.now(), Opened(id=session, file=file, seq=head.seq, hash=head.hash))])
+            self._node.append([(self.now(), Opened(id=session, file=file, first=recording.head.hash))])
         except (RecordError, OSError) as cause:
             recording.release("interrupted")
             with contextlib.suppress(
@@ -370,16 +375,18 @@ class Recorder:
     def close(self) -> None:
         """Write what waits, seal recordings that nobody closed as interrupted, let the folder go. Never raises; may
         be called twice."""
+        if self._closed:
+            return
+        self._closed = True
         self.flush_all()
         for recording in list(self._open.values()):
             with contextlib.suppress(RecordError):
                 self.finish(recording, "interrupted")
         with contextlib.suppress(RecordError):
             self._checkpoint()
-        for part in (self._installation, self._node):
-            part.close()
-        if self._lock is not None:
-            self._lock.close()
+        self._installation.close()
+        self._node.close()
+        self._lock.close()
 
 
 def append_installation(directory: Path, event: Event, now: Callable[[], datetime]) -> None:

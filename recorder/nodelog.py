@@ -28,12 +28,11 @@ class NodeStart(Event, frozen=True, kw_only=True, omit_defaults=True, tag="node.
 
 
 class Opened(Event, frozen=True, kw_only=True, omit_defaults=True, tag="open"):
-    """A session's recording exists: its path below the folder and the hash of its first line."""
+    """A session's recording exists: its path below the folder, and its first line's hash (zeros where it had none)."""
 
     id: str
     file: str
-    seq: int
-    hash: str
+    first: str
 
 
 class At(msgspec.Struct, frozen=True):

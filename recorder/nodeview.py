@@ -72,7 +72,8 @@ class _Reader:
         entry = nodelog.decode_entry(raw, header.event)
         if isinstance(entry, Opened):
             named = self._named(entry.id, entry.file, number)
-            named.heads.append(At(entry.id, entry.seq, entry.hash))
+            if entry.first != chain.GENESIS:
+                named.heads.append(At(entry.id, 1, entry.first))
         elif isinstance(entry, Checkpoint):
             for head in entry.heads:
                 file = files.INSTALLATION if head.id == "installation" else ""

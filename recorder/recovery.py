@@ -46,7 +46,7 @@ def recover_all(directory: Path, node: NodeLog, now: Callable[[], datetime]) -> 
         session = Path(file).stem
         if file in known or session in left or not _adoptable(directory / file):
             continue  # a longer file that the log does not know was put there by another hand: verify reports it
-        node.append([(now(), Opened(id=session, file=file, seq=0, hash=chain.GENESIS))])
+        node.append([(now(), Opened(id=session, file=file, first=chain.GENESIS))])
         left[session] = file
     for session, file in left.items():
         if (directory / file).exists():  # a missing one stays open in the log, so that verify goes on reporting it

@@ -103,7 +103,8 @@ def verify(
     if present and not (directory / files.NODE).exists():
         view.findings.append(Finding("missing", files.NODE, None, "the node log is gone"))
     check = _Check(directory, view, live=live, copies=copies or {})
-    if (directory / files.INSTALLATION).exists():
+    installation = directory / files.INSTALLATION
+    if installation.exists() and installation.stat().st_size:
         view.recordings.setdefault(INSTALLATION_ID, Named(files.INSTALLATION, 0))
     chosen = [(id_, named) for id_, named in view.recordings.items() if named.file and (ids is None or id_ in ids)]
     results = [check.named(id_, named) for id_, named in chosen]

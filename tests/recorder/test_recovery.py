@@ -1,0 +1,206 @@
+"""Recovery: `kill -9` at any moment leaves recordings that are explained, whole, and never called damaged."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from recorder.journal import Recorder
+from recorder.recovery import Finished
+from recorder.verify import verify
+from tests.recorder.support import Ticker, end, outcome, play, sealed, statement
+
+WRITER = """
+import os, sys
+from datetime import UTC, datetime
+from pathlib import Path
+from recorder.journal import Recorder
+from tests.recorder.support import end, outcome, start, statement
+recorder = Recorder(Path(sys.argv[1]), now=lambda: datetime.now(UTC))
+number = 0
+while True:
+    number += 1
+    recording = recorder.open(f"{os.getpid()}-{number}", start(f"{os.getpid()}-{number}"))
+    for n in range(1, 40):
+        recording.append(statement(n, f"select {n} /* " + "x" * (n * 400) + " */"))
+        recording.flush()
+        print(recording.id, n, flush=True)
+        recording.append(outcome(n))
+    if number % 3:
+        recording.close(end())
+    recorder.checkpoint()
+"""
+
+
+def crash(recorder: Recorder) -> None:
+    """What the system does when a process dies: descriptors and locks go, memory is lost."""
+    for recording in recorder._open.values():
+        os.close(recording._fd)
+        recording._fd = -1
+    recorder.waiting.clear()
+    recorder._installation.close()
+    recorder._node.close()
+    recorder._lock.close()
+
+
+def test_a_recording_left_open_is_sealed_as_interrupted(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, now=Ticker())
+    recording = play(recorder)
+    crash(recorder)
+    assert verify(tmp_path).ok
+    assert verify(tmp_path).recordings[0].state == "interrupted"
+    again = Recorder(tmp_path, now=Ticker())
+    assert again.recovered == [Finished("s-1", "2026/11/s-1.jsonl", "interrupted", 6, 0)]
+    assert str(again.recovered[0]) == "recording s-1 was left open and is now interrupted: 6 lines"
+    again.close()
+    last = json.loads(recording.path.read_bytes().splitlines()[-1])
+    assert (last["event"], last["seq"]) == ("recovered", 6)
+    assert verify(tmp_path).ok
+    third = Recorder(tmp_path, now=Ticker())
+    assert third.recovered == []
+    third.close()
+
+
+@pytest.mark.parametrize("torn", [b"{", b'{"seq":6,"at":"2026', b"\0" * 4096])
+def test_a_torn_tail_is_cut_aside(tmp_path: Path, torn: bytes) -> None:
+    recorder = Recorder(tmp_path, now=Ticker())
+    recording = play(recorder)
+    crash(recorder)
+    whole = recording.path.read_bytes()
+    recording.path.write_bytes(whole + torn)
+    assert verify(tmp_path).ok
+    again = Recorder(tmp_path, now=Ticker())
+    assert f"{len(torn)} torn bytes cut aside" in str(again.recovered[0])
+    again.close()
+    assert recording.path.read_bytes().startswith(whole)
+    assert recording.path.with_name("s-1.jsonl.torn").read_bytes() == torn + b"\n"
+    assert verify(tmp_path).ok
+
+
+def test_a_session_that_ended_and_was_not_sealed_is_sealed(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, now=Ticker())
+    recording = play(recorder)
+    recording.append(end())
+    recording.flush()
+    crash(recorder)
+    again = Recorder(tmp_path, now=Ticker())
+    assert [finished.state for finished in again.recovered] == ["sealed"]
+    again.close()
+    assert verify(tmp_path).recordings[0].state == "sealed"
+
+
+@pytest.mark.parametrize("content", ["empty", "torn", "start"])
+def test_a_session_whose_opening_was_cut_short_is_adopted(tmp_path: Path, content: str) -> None:
+    (path,) = sealed(tmp_path)
+    first = path.read_bytes().splitlines(keepends=True)[0].replace(b'"s-1"', b'"s-2"')
+    path.with_name("s-2.jsonl").write_bytes({"empty": b"", "torn": first[:50], "start": first}[content])
+    report = verify(tmp_path)
+    assert report.ok
+    assert {checked.state for checked in report.recordings} == {"sealed", "interrupted", "open"}
+    again = Recorder(tmp_path, now=Ticker())
+    assert [finished.id for finished in again.recovered] == ["s-2"]
+    again.close()
+    assert verify(tmp_path).ok
+
+
+def test_a_planted_recording_is_not_adopted(tmp_path: Path) -> None:
+    (path,) = sealed(tmp_path)
+    path.with_name("s-2.jsonl").write_bytes(path.read_bytes())
+    again = Recorder(tmp_path, now=Ticker())
+    assert again.recovered == []
+    again.close()
+    assert not verify(tmp_path).ok
+
+
+def test_a_cut_before_the_restart_is_not_laundered_by_it(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, now=Ticker())
+    recording = play(recorder)
+    recorder.checkpoint()
+    crash(recorder)
+    lines = recording.path.read_bytes().splitlines(keepends=True)
+    recording.path.write_bytes(b"".join(lines[:-2]))
+    assert [found.kind for found in verify(tmp_path).recordings[0].findings] == ["cut"]
+    Recorder(tmp_path, now=Ticker()).close()
+    report = verify(tmp_path)
+    assert not report.ok
+    assert report.recordings[0].state == "damaged"
+
+
+def test_a_removed_recording_stays_missing_after_a_restart(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, now=Ticker())
+    recording = play(recorder)
+    crash(recorder)
+    recording.path.unlink()
+    Recorder(tmp_path, now=Ticker()).close()
+    assert [found.kind for found in verify(tmp_path).recordings[0].findings] == ["missing"]
+
+
+def test_recovery_that_died_half_way_goes_on(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, now=Ticker())
+    recording = play(recorder)
+    crash(recorder)
+    with recording.path.open("ab") as file:
+        file.write(b"torn")
+    Recorder(tmp_path, now=Ticker()).close()
+    node = tmp_path / "node.jsonl"
+    lines = node.read_bytes().splitlines(keepends=True)
+    assert b'"seal"' in lines[-1]
+    before = recording.path.read_bytes()
+    node.write_bytes(b"".join(lines[:-1]))  # as if it had died before the seal: the head is that of then, too
+    (tmp_path / "node.head").unlink()
+    again = Recorder(tmp_path, now=Ticker())
+    assert recording.path.read_bytes() == before
+    again.close()
+
+
+def test_kill_at_random_points(tmp_path: Path) -> None:
+    """A real process writes sessions and is killed; each statement that it said was recorded is there, each time."""
+    chance = random.Random(2)
+    said: dict[str, int] = {}
+    for _ in range(5):
+        process = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        os.set_blocking(process.stdout.fileno(), True)
+        process.stdout.readline()
+        time.sleep(chance.uniform(0.0, 0.08))
+        process.kill()
+        rest = process.stdout.read()
+        process.stdout.close()
+        process.wait()
+        for line in rest.decode().splitlines()[:-1]:  # the last one may be half a line
+            id_, _, number = line.partition(" ")
+            said[id_] = int(number)
+        report = verify(tmp_path)
+        assert report.ok, report.to_dict()
+    recorder = Recorder(tmp_path, now=Ticker())
+    assert recorder.recovered
+    recorder.close()
+    report = verify(tmp_path)
+    assert report.ok, report.to_dict()
+    assert {checked.state for checked in report.recordings} == {"sealed", "interrupted", "open"}
+    for id_, n in said.items():
+        (path,) = tmp_path.glob(f"*/*/{id_}.jsonl")
+        seen = {json.loads(line)["n"] for line in path.read_bytes().splitlines() if b'"event":"statement"' in line}
+        assert n in seen
+
+
+def test_statements_after_recovery_go_to_new_recordings(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, now=Ticker())
+    play(recorder, "s-1")
+    crash(recorder)
+    again = Recorder(tmp_path, now=Ticker())
+    recording = play(again, "s-2")
+    recording.append(statement(3))
+    recording.append(outcome(3))
+    recording.close(end())
+    again.close()
+    assert [(c.id, c.state) for c in verify(tmp_path).recordings] == [
+        ("s-1", "interrupted"),
+        ("s-2", "sealed"),
+        ("node", "open"),
+    ]
