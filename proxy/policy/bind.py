@@ -169,7 +169,8 @@ class Bound:
                 if sql is not None:
                     self._qualified(sql, relation)
         except Refused as refused:
-            return f"{refused.reason}{'; ' + refused.hint if refused.hint else ''}"
+            what = "not one SQL expression: " if refused.rule == "syntax" else ""
+            return f"{what}{refused.reason}{'; ' + refused.hint if refused.hint else ''}"
         return None
 
     def _behind(self, view: Relation, seen: frozenset[int] = frozenset()) -> str | None:
@@ -197,18 +198,12 @@ class Bound:
         """A policy's own expression with every function name qualified. Raises Refused where it is not safe."""
         prefix = "SELECT 1 FROM t WHERE ("
         text = f"{prefix}{sql})".encode()
-        found = oracle.statements(text)
+        found = [*oracle.statements(text), *oracle.statements(f"SELECT 1 FROM t WHERE {sql}".encode())]
+        fields = {"targetList", "fromClause", "whereClause", "limitOption", "op"}
         if (
-            len(found) != 1
-            or found[0].kind != "SelectStmt"
-            or set(found[0].node)
-            - {
-                "targetList",
-                "fromClause",
-                "whereClause",
-                "limitOption",
-                "op",
-            }
+            len(found) != 2
+            or any(raw.kind != "SelectStmt" or set(raw.node) - fields for raw in found)
+            or oracle.without_places(found[0].node) != oracle.without_places(found[1].node)
         ):
             raise Refused("policy", f"{sql!r} is not one SQL expression")
         edits: list[int] = []

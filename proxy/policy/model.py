@@ -63,12 +63,6 @@ class Table(_Model):
         return self.columns is None and not self.deny and not self.mask and self.rows is None
 
 
-class Functions(_Model):
-    """Functions beside the reviewed built-ins, by name: `schema.name`."""
-
-    allow: list[str] = []
-
-
 class Limits(_Model):
     """Each limit that is absent does not apply. Durations in seconds, sizes in bytes."""
 
@@ -132,6 +126,21 @@ def _table(value: Any) -> Any:
     return {} if value is None else value
 
 
+def _qualified(value: str) -> str:
+    if value.count(".") != 1 or value.startswith(".") or value.endswith("."):
+        raise ValueError(f"{value!r} is not schema.name (tables may be globs, as in app.*)")
+    return value
+
+
+Qualified = Annotated[str, AfterValidator(_qualified)]
+
+
+class Functions(_Model):
+    """Functions beside the reviewed built-ins, by name: `schema.name`."""
+
+    allow: list[Qualified] = []
+
+
 class PolicyModel(_Model):
     """The file, key by key."""
 
@@ -139,7 +148,7 @@ class PolicyModel(_Model):
     mode: Literal["enforce", "observe"] = "enforce"
     databases: list[str] = Field(min_length=1)
     search_path: list[str] = []
-    tables: dict[str, Annotated[Table, BeforeValidator(_table)]] = {}
+    tables: dict[Qualified, Annotated[Table, BeforeValidator(_table)]] = {}
     functions: Functions = Functions()
     limits: Limits = Limits()
     window: Window = Window()
@@ -154,12 +163,6 @@ class PolicyModel(_Model):
     def _fits(self) -> PolicyModel:
         if self.mode == "enforce" and not self.tables:
             raise ValueError("tables: what may be read; in enforce mode at least one table")
-        for pattern in self.tables:
-            if pattern.count(".") != 1:
-                raise ValueError(f'tables: "{pattern}" is not schema.table (globs are allowed, as in app.*)')
-        for name in self.functions.allow:
-            if name.count(".") != 1:
-                raise ValueError(f'functions.allow: "{name}" is not schema.function')
         return self
 
 

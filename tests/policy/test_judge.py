@@ -1,0 +1,216 @@
+"""The verdicts, statement kind by statement kind, on a real catalog."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.policy.judge import Judge, both, startup_settings
+from tests.policy.conftest import POLICY, Judging
+
+
+@pytest.mark.parametrize(
+    ("sql", "kind"),
+    [
+        ("select 1", "select"),
+        ("select * from orders", "select"),
+        ("table app.products", "select"),
+        ("values (1)", "select"),
+        ("explain analyze select count(*) from order_items", "explain"),
+        ("begin", "begin"),
+        ("begin isolation level repeatable read read only", "begin"),
+        ("start transaction", "begin"),
+        ("commit", "commit"),
+        ("end", "commit"),
+        ("abort", "rollback"),
+        ("savepoint a", "savepoint"),
+        ("rollback to a", "rollback"),
+        ("release a", "release"),
+        ("set timezone = 'UTC'", "set"),
+        ("set session characteristics as transaction read only", "set"),
+        ("reset all", "reset"),
+        ("show server_version", "show"),
+        ("prepare p as select id from products where id = $1", "prepare"),
+        ("execute p(1)", "execute"),
+        ("deallocate all", "deallocate"),
+        ("declare c cursor for select id from products", "declare"),
+        ("fetch 5 from c", "fetch"),
+        ("move 5 in c", "move"),
+        ("close all", "close"),
+        ("copy (select id from products) to stdout", "copy"),
+        ("copy products (id, name) to stdout with (format csv, header)", "copy"),
+        ("discard all", "discard"),
+        ("unlisten *", "unlisten"),
+    ],
+)
+def test_allowed(judge: Judge, sql: str, kind: str) -> None:
+    judgement = judge.judge(sql.encode())
+    assert judgement.refusal is None
+    assert judgement.allowed
+    assert judgement.statements[0].kind == kind
+
+
+@pytest.mark.parametrize(
+    ("sql", "rule"),
+    [
+        ("select * from hr.salaries", "table"),
+        ("select * from nowhere", "table"),
+        ("select * from customer_names", "table"),
+        ("select pg_sleep(1)", "function"),
+        ("select app.touch(1)", "function"),
+        ("select (1).pg_sleep", "function"),
+        ("select x.pg_sleep from unnest(array[1]) x", "function"),
+        ("select * from pg_stats", "catalog"),
+        ("select * from pg_proc", "catalog"),
+        ("insert into orders default values", "write"),
+        ("with x as (delete from orders returning 1) select 1", "write"),
+        ("select 1 into t", "write"),
+        ("select 1 from orders for update", "write"),
+        ("create table t()", "write"),
+        ("begin read write", "write"),
+        ("set transaction read write", "write"),
+        ("set search_path = hr", "setting"),
+        ("reset transaction_read_only", "setting"),
+        ("set statement_timeout = 0", "setting"),
+        ("select set_config('search_path', 'hr', false)", "setting"),
+        ("show data_directory", "setting"),
+        ("copy orders to '/tmp/x'", "copy"),
+        ("copy orders from stdin", "write"),
+        ("copy customers to stdout", "substitute"),
+        ("table customers", "substitute"),
+        ("select * from only customers", "substitute"),
+        ("select * from customers tablesample system (10)", "substitute"),
+        ("explain select * from events", "explain"),
+        ("explain execute p", "explain"),
+        ("listen x", "statement"),
+        ("do $$begin end$$", "statement"),
+        ("prepare transaction 'x'", "statement"),
+        ("selec 1", "syntax"),
+        ('select u&"\\0073sn" from customers', "parser"),
+        ("select repeat('x', 1000000000)", "limit.size"),
+        ("select 'x'::hr.nothing", "type"),
+        ("select null::app.customers", "type"),
+        ("select 'hr.salaries'::regclass", "table"),
+        (f"select {'(' * 200}1{')' * 200}", "limit.nesting"),
+    ],
+)
+def test_denied(judge: Judge, sql: str, rule: str) -> None:
+    judgement = judge.judge(sql.encode())
+    assert not judgement.allowed
+    assert judgement.forward == sql.encode()
+    refusal = judgement.refusal
+    assert refusal is not None
+    assert (refusal.rule, bool(refusal.reason)) == (rule, True)
+
+
+def test_one_denial_denies_the_text(judge: Judge) -> None:
+    judgement = judge.judge(b"select 1; delete from orders; select * from customers")
+    assert [s.verdict for s in judgement.statements] == ["allow", "deny", "mask"]
+    assert not judgement.allowed
+    assert judgement.forward == b"select 1; delete from orders; select * from customers"
+
+
+@pytest.mark.parametrize("sql", [b"", b" ", b";", b"-- nothing\n", b";;"])
+def test_an_empty_query_is_allowed(judge: Judge, sql: bytes) -> None:
+    judgement = judge.judge(sql)
+    assert (judgement.allowed, judgement.statements, judgement.forward) == (True, (), sql)
+
+
+@pytest.mark.parametrize("sql", [b"select 1\0; drop table x", b"select '\xff'", b"x" * (2 << 20)])
+def test_texts_no_parser_may_see(judge: Judge, sql: bytes) -> None:
+    assert not judge.judge(sql).allowed
+
+
+def test_substitution_keeps_the_rest_of_the_text(judge: Judge) -> None:
+    sql = "select /* ü */ c.name from app.customers c where c.email like 'a%' -- end"
+    forward = judge.judge(sql.encode()).forward.decode()
+    assert forward.startswith("select /* ü */ c.name from (SELECT id, name, ")
+    assert forward.endswith(" c where c.email like 'a%' -- end")
+    assert "ssn" not in forward
+
+
+def test_a_missing_alias_is_added_and_schemas_go(judge: Judge) -> None:
+    forward = judge.judge(b"select app.customers.id, customers.name from app.customers").forward.decode()
+    assert forward.startswith("select customers.id, customers.name from (SELECT")
+    assert forward.endswith(") AS customers")
+
+
+@pytest.mark.parametrize("grouping", ["c.id", "id", "1"])
+def test_group_by_on_the_key_keeps_its_meaning(judge: Judge, grouping: str) -> None:
+    sql = f"select c.id, c.name, count(*) from customers c group by {grouping}"
+    assert f"group by c.name, {grouping}" in judge.judge(sql.encode()).forward.decode()
+
+
+def test_a_filter_is_fenced(judge: Judge) -> None:
+    forward = judge.judge(b"select * from events").forward.decode()
+    assert "WHERE (kind = 'kind1') OFFSET 0) AS events" in forward
+
+
+def test_positions_are_mapped_back(judge: Judge) -> None:
+    sql = "select 'é', * from customers c where c.nothing = 1"
+    judgement = judge.judge(sql.encode())
+    there = judgement.forward.decode().index("c.nothing") + 1
+    assert judgement.client_position(there) == sql.index("c.nothing") + 1
+    assert judgement.client_position(3) == 3
+    inside = judgement.forward.decode().index("pg_catalog") + 1
+    assert judgement.client_position(inside) == sql.index("customers") + 1
+
+
+def test_a_refusal_says_where(judge: Judge) -> None:
+    refusal = judge.judge("select 'é' from hr.salaries".encode()).refusal
+    assert refusal is not None
+    assert refusal.position == len("select 'é' from ") + 1
+
+
+def test_the_key_is_blanked(judging: Judging) -> None:
+    judge = judging(POLICY.replace("email: email", "email: hash"), key="5ec7e7")
+    judgement = judge.judge(b"select email from customers")
+    assert b"5ec7e7" in judgement.forward
+    assert "5ec7e7" not in (judgement.statements[0].rewritten or "")
+    assert judge.judge(b"explain select email from customers").refusal is not None
+
+
+def test_a_rival_overload_needs_certain_types(judging: Judging) -> None:
+    judge = judging(POLICY)
+    assert judge.judge(b"select vat(1.0)").allowed
+    assert not judge.judge(b"select leak()").allowed
+
+
+def test_observe_refuses_nothing_and_says_what_it_would(judging: Judging) -> None:
+    judge = judging(POLICY.replace("name: shop\n", "name: shop\nmode: observe\n"))
+    judgement = judge.judge(b"delete from app.orders")
+    assert judgement.allowed
+    assert judgement.forward == b"delete from app.orders"
+    assert (judgement.statements[0].verdict, judgement.statements[0].rule) == ("allow", "observe.write")
+    assert startup_settings(judge.policy, 150000) == {}
+
+
+def test_both_must_allow(judging: Judging) -> None:
+    pinned, current = judging(POLICY), judging(POLICY.replace("  app.products: {}\n", ""))
+    one = both(pinned, current)
+    assert one.judge(b"select * from orders").allowed
+    assert not one.judge(b"select * from products").allowed
+    stricter = both(pinned, judging(POLICY.replace("email: email", "email: redact")))
+    refusal = stricter.judge(b"select * from customers").refusal
+    assert refusal is not None
+    assert refusal.rule == "policy.changed"
+    assert both(pinned, pinned) is pinned
+
+
+def test_startup_settings_pin_the_session(judge: Judge) -> None:
+    settings = startup_settings(judge.policy, 150000)
+    assert settings["default_transaction_read_only"] == "on"
+    assert settings["search_path"] == '"app"'
+
+
+def test_the_shape_cache_does_not_mix_constants(judge: Judge) -> None:
+    assert judge.judge(b"select current_setting('server_version')").allowed
+    assert not judge.judge(b"select current_setting('data_directory')").allowed
+    assert judge.judge(b"select 'app.orders'::regclass").allowed
+    assert not judge.judge(b"select 'hr.salaries'::regclass").allowed
+    assert judge.judge(b"select repeat('x', 5)").allowed
+    assert not judge.judge(b"select repeat('x', 500000000)").allowed
+    first = judge.judge(b"select name from products where id = 1")
+    second = judge.judge(b"select name from products where id = 22")
+    assert second.forward == b"select name from products where id = 22"
+    assert second.statements[0].sql == "select name from products where id = 22"
+    assert first.statements[0].tables == second.statements[0].tables == ("app.products",)

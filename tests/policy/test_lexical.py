@@ -1,0 +1,53 @@
+"""The first scan: linear, and firm about what parsers read differently."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.policy import lexical
+from proxy.policy.refusal import Refused
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "select 'a''b', \"a\"\"b\", $$ (((( $$, $x$ $$ $x$, E'\\'(((', b'01', x'ff', n'x'",
+        "select 1 /* a /* b */ c */ -- (((((\n",
+        "select spaltenname_ä from tabelle",
+        'select \'U&"\' , u & "x"',
+        f"select {'(' * 100}1{')' * 100}",
+        "select " + "(1)," * 5000 + "1",
+        'select "' + "é" * 31 + '"',
+    ],
+)
+def test_passes(text: str) -> None:
+    lexical.scan(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ('select U&"x"', "parser"),
+        ("select u&'x'", "parser"),
+        ("select 1\u00a0", "parser"),
+        ("select 1\u2028", "parser"),
+        ("select x\u00a0y", "parser"),
+        ("select " + "x" * 64, "parser"),
+        ('select "' + "é" * 32 + '"', "parser"),
+        ("select " + "(" * 101, "limit.nesting"),
+        ("select " + "array[" * 12, "limit.nesting"),
+        ("select " + "int4(" * 12, "limit.nesting"),
+        ("select " + "/*" * 12, "limit.nesting"),
+        ("select /*", "syntax"),
+        ("select $$", "syntax"),
+    ],
+)
+def test_refuses(text: str, rule: str) -> None:
+    with pytest.raises(Refused) as caught:
+        lexical.scan(text)
+    assert caught.value.rule == rule
+
+
+def test_a_megabyte_is_read_in_linear_time() -> None:
+    for unit in ("a ", "'x' ", "(1)", "-- x\n", "/* x */", '"x".', "$1,"):
+        lexical.scan(unit * ((1 << 20) // len(unit)))
