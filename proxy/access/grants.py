@@ -1,0 +1,209 @@
+"""Grants: created, listed, revoked, and looked up at login.
+
+Each step is told to `emit` before it is committed: what cannot be recorded does not happen. It knows nothing of policy
+beyond the text and revision that it pins. The invariants: a token is returned once and stored nowhere, only its SCRAM
+verifier is; one token is live per grant; a login costs the same for a name that exists and for one that does not.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from proxy.access import tables
+from proxy.access.model import Grant, Refusal, admission, clock_time, normal_network
+from proxy.access.store import Emit, Store, StoreError
+from proxy.clock import Clock
+from proxy.scram import Verifier
+
+__all__ = ["GrantError", "GrantNotFound", "Grants", "Refusal", "admission"]
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # no i, l, o, u: an id is read aloud and typed
+_ID = re.compile(rf"g-[{_ALPHABET}]{{8}}")
+_LONGEST_TEXT = 500
+_COLUMNS = [tables.grants.c[field.name] for field in dataclasses.fields(Grant)]
+
+
+class GrantError(Exception):
+    """What was asked cannot be done; the text says why."""
+
+
+class GrantNotFound(GrantError):
+    """There is no such grant."""
+
+
+class Grants:
+    """The grants in a store."""
+
+    def __init__(self, store: Store, clock: Clock, emit: Emit | None = None) -> None:
+        self._store = store
+        self._clock = clock
+        self._emit: Emit = emit or (lambda _action, _detail: None)
+
+    async def create(
+        self,
+        *,
+        person: str,
+        vendor: str,
+        database: str,
+        policy: str,
+        policy_revision: str,
+        policy_text: str,
+        reason: str,
+        length: timedelta,
+        starts_at: datetime | None = None,
+        bind_ip: str | None = None,
+        created_by: str,
+    ) -> tuple[Grant, str]:
+        """A new grant and its token. Raises GrantError on input that makes no sense."""
+        now = self._clock.now()
+        grant = Grant(
+            id=f"g-{_letters(self._clock.random(8))}",
+            person=_text("person", person),
+            vendor=_text("vendor", vendor),
+            database=database,
+            policy=policy,
+            policy_revision=policy_revision,
+            policy_text=policy_text,
+            reason=_text("reason", reason),
+            bind_ip=_network(bind_ip),
+            created_at=now,
+            created_by=_text("created by", created_by),
+            starts_at=starts_at or now,
+            expires_at=_end(now, starts_at or now, length),
+            revoked_at=None,
+            revoke_reason=None,
+        )
+        token, verifier = self._mint()
+        async with self._store.write() as connection:
+            values = dataclasses.asdict(grant) | {"verifier": verifier, "token_at": now}
+            await connection.execute(tables.grants.insert().values(values))
+            self._emit("created", _told(grant, grant.created_by) | {"bind_ip": grant.bind_ip})
+        return grant, token
+
+    async def list(self) -> list[Grant]:
+        """Every grant, the newest first."""
+        query = sa.select(*_COLUMNS).order_by(tables.grants.c.created_at.desc(), tables.grants.c.id)
+        async with self._store.read() as connection:
+            return [_grant(row) for row in (await connection.execute(query)).mappings()]
+
+    async def get(self, id: str) -> Grant:
+        """One grant. Raises GrantNotFound."""
+        async with self._store.read() as connection:
+            return await _get(connection, id)
+
+    async def revoke(self, id: str, *, reason: str, by: str) -> Grant:
+        """Ends a grant for good. Revoking again changes nothing and returns the grant as it is."""
+        reason, by = _text("reason", reason), _text("by", by)
+        async with self._store.write() as connection:
+            grant = await _get(connection, id)
+            if grant.revoked_at is not None:
+                return grant
+            revoked = dataclasses.replace(grant, revoked_at=self._clock.now(), revoke_reason=reason)
+            values = {"revoked_at": revoked.revoked_at, "revoke_reason": reason, "revoked_by": by}
+            await connection.execute(sa.update(tables.grants).where(tables.grants.c.id == id).values(values))
+            self._emit("revoked", {"grant": id, "by": by, "reason": reason, "person": grant.person})
+        return revoked
+
+    async def rotate(self, id: str, *, by: str = "") -> str:
+        """A new token; the old one opens nothing from now on. Raises GrantError when the grant is over."""
+        token, verifier = self._mint()
+        async with self._store.write() as connection:
+            grant = await _get(connection, id)
+            state = grant.state(self._clock.now())
+            if state in {"expired", "revoked"}:
+                raise GrantError(f"grant {id} is {state}; a token for it would open nothing")
+            values = {"verifier": verifier, "token_at": self._clock.now()}
+            await connection.execute(sa.update(tables.grants).where(tables.grants.c.id == id).values(values))
+            self._emit("token", {"grant": id, "by": by, "person": grant.person})
+        return token
+
+    async def login(self, user: str) -> tuple[Grant | None, Verifier]:
+        """The grant of a login name and the verifier to check a token against.
+
+        A name that nobody has gets a mock verifier, stable for the name. One query and the same work either way;
+        whether the grant is still good is asked after the proof (`admission`).
+        """
+        known = user if _ID.fullmatch(user) else ""  # a name may hold what a database refuses to look up
+        both = tables.installation.outerjoin(tables.grants, tables.grants.c.id == known)
+        query = sa.select(tables.installation.c.mock_key, tables.grants.c.verifier, *_COLUMNS).select_from(both)
+        async with self._store.read() as connection:
+            row = (await connection.execute(query)).mappings().first()
+        if row is None:
+            raise StoreError("the state has lost its installation row")
+        mock = Verifier.mock(user, row["mock_key"]).encode()
+        grant = _grant(row) if row["id"] is not None else None
+        return grant, Verifier.parse(row["verifier"] or mock)
+
+    async def live(self) -> dict[str, Grant]:
+        """Grants that are neither over nor revoked, by id; what is not here ends."""
+        now, columns = self._clock.now(), tables.grants.c
+        query = sa.select(*_COLUMNS).where(columns.expires_at > now, columns.revoked_at.is_(None))
+        async with self._store.read() as connection:
+            return {row["id"]: _grant(row) for row in (await connection.execute(query)).mappings()}
+
+    def _mint(self) -> tuple[str, str]:
+        """A token of 160 random bits, and its verifier as text."""
+        token = "dp_" + base64.b32encode(self._clock.random(20)).decode("ascii").lower()
+        return token, Verifier.make(token, salt=self._clock.random(16)).encode()
+
+
+async def _get(connection: AsyncConnection, id: str) -> Grant:
+    query = sa.select(*_COLUMNS).where(tables.grants.c.id == (id if _ID.fullmatch(id) else ""))
+    row = (await connection.execute(query)).mappings().first()
+    if row is None:
+        raise GrantNotFound(f"there is no grant {id!r}")
+    return _grant(row)
+
+
+def _grant(row: Mapping[str, Any] | sa.RowMapping) -> Grant:
+    return Grant(**{field.name: row[field.name] for field in dataclasses.fields(Grant)})
+
+
+def _told(grant: Grant, by: str) -> dict[str, Any]:
+    """What the record says of a new grant; the policy's text is in the policy's revision."""
+    detail: dict[str, Any] = {"grant": grant.id, "by": by}
+    for name in ("person", "vendor", "database", "policy", "policy_revision", "reason", "starts_at", "expires_at"):
+        value = getattr(grant, name)
+        detail[name] = value.strftime("%Y-%m-%dT%H:%M:%S.%fZ") if isinstance(value, datetime) else value
+    return detail
+
+
+def _letters(random: bytes) -> str:
+    return "".join(_ALPHABET[byte % 32] for byte in random)  # 256 is a multiple of 32: no letter is likelier
+
+
+def _end(now: datetime, starts_at: datetime, length: timedelta) -> datetime:
+    if length <= timedelta(0):
+        raise GrantError("a grant must last longer than no time at all")
+    try:
+        end = starts_at + length
+    except OverflowError:
+        raise GrantError("a grant cannot last that long") from None
+    if end <= now:
+        raise GrantError(f"the grant would be over before it begins: it would end at {clock_time(end)}")
+    return end
+
+
+def _network(text: str | None) -> str | None:
+    try:
+        return normal_network(text) if text else None
+    except ValueError as error:
+        raise GrantError(str(error)) from None
+
+
+def _text(what: str, value: str) -> str:
+    """A text that people read again in tables and records: not empty, printable, not a book."""
+    value = value.strip()
+    if not value:
+        raise GrantError(f"{what} must not be empty")
+    if len(value) > _LONGEST_TEXT or not value.isprintable():
+        raise GrantError(f"{what} must be one line of at most {_LONGEST_TEXT} printable characters")
+    return value

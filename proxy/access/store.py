@@ -1,0 +1,177 @@
+"""The state: one SQLite file, or a Postgres database that several daypasses share.
+
+Opens it, brings its tables up to date, and hands out transactions; what is in them is the business of `grants`. It
+never shows a URL's password. The invariants: a write that returned is on the disk (WAL with synchronous=FULL), two
+processes may open a new state at once, the file is readable by its owner alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from proxy.access.tables import installation
+
+HEAD = "0001"
+"""The newest migration; a test compares it with the folder."""
+
+_LOCK = 0x64617970617373  # "daypass": Postgres's advisory lock around migrations
+_WRITE = "daypass_write"
+
+
+class StoreError(Exception):
+    """The state cannot be opened, read or written."""
+
+
+class Store:
+    """An open state. `await Store.open(url)`, and `close()` at the end."""
+
+    def __init__(self, engine: AsyncEngine, name: str) -> None:
+        self._engine = engine
+        self._name = name
+
+    @classmethod
+    async def open(cls, url: str) -> Store:
+        """Opens `sqlite:///PATH` or `postgresql://…`, and migrates. Raises StoreError."""
+        engine, name = _engine(url)
+        store = cls(engine, name)
+        try:
+            await store._migrate()
+        except BaseException:
+            await engine.dispose()
+            raise
+        return store
+
+    async def close(self) -> None:
+        """Closes every connection."""
+        await self._engine.dispose()
+
+    @contextlib.asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that only reads. Raises StoreError."""
+        with self._named():
+            async with await self._connect() as connection:
+                yield connection
+
+    @contextlib.asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that may write: committed at the end of the block, undone by an exception. Raises StoreError."""
+        with self._named():
+            async with await self._connect() as connection:
+                # SQLite: takes the write lock at once. A transaction that reads first and writes later fails at once
+                # with "database is locked" when another has written in between, however long it is willing to wait.
+                writing = await connection.execution_options(**{_WRITE: True})
+                async with writing.begin():
+                    yield writing
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """The drivers' errors as StoreError, in one line, without statement and parameters."""
+        try:
+            yield
+        except DBAPIError as error:
+            raise StoreError(f"{self._name}: {_line(error.orig or error)}") from error
+        except SQLAlchemyError as error:
+            raise StoreError(f"{self._name}: {_line(error)}") from error
+
+    async def _connect(self) -> AsyncConnection:
+        try:
+            return await self._engine.connect()
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            raise StoreError(f"{self._name} cannot be reached: {_line(error)}") from error
+
+    async def _migrate(self) -> None:
+        async with self.read() as connection:
+            version = await connection.run_sync(_version)
+        if version != HEAD:
+            async with self.write() as connection:
+                if connection.dialect.name == "postgresql":
+                    await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+                await connection.run_sync(self._upgrade)
+                if (await connection.execute(sa.select(installation.c.only))).first() is None:
+                    row = {"only": 1, "id": secrets.token_hex(4), "mock_key": secrets.token_bytes(32)}
+                    await connection.execute(installation.insert().values(created_at=datetime.now(UTC), **row))
+
+    def _upgrade(self, connection: sa.Connection) -> None:
+        from alembic import command  # noqa: PLC0415  (slow to import, needed once in a state's life)
+        from alembic.config import Config  # noqa: PLC0415
+        from alembic.util import CommandError  # noqa: PLC0415
+
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+        config.set_main_option("path_separator", "os")
+        config.attributes["connection"] = connection
+        try:
+            command.upgrade(config, "head")
+        except CommandError:
+            found = _version(connection)
+            message = f"{self._name}: made by a newer daypass (version {found} of its tables; this one knows {HEAD})"
+            raise StoreError(message) from None
+
+
+def _version(connection: sa.Connection) -> str | None:
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.execute(sa.text("select version_num from alembic_version")).scalar()
+    return found
+
+
+def _engine(url: str) -> tuple[AsyncEngine, str]:
+    if url.startswith("sqlite:///"):
+        path = Path(url.removeprefix("sqlite:///"))
+        return _sqlite(path), str(path)
+    if re.match(r"postgres(ql)?://", url):
+
+        async def connect() -> asyncpg.Connection[asyncpg.Record]:
+            # asyncpg reads the URL itself: sslmode, sslrootcert, PGPASSWORD and PGPASSFILE mean what libpq means.
+            return await asyncpg.connect(url, timeout=10, server_settings={"application_name": "daypass"})
+
+        engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, hide_parameters=True)
+        return engine, "the state in Postgres"
+    raise StoreError("the state's URL must begin with sqlite:/// or postgresql://")
+
+
+def _sqlite(path: Path) -> AsyncEngine:
+    try:
+        # Made here and not by SQLite, whose files anybody may read. Its -wal and -shm take over the mode of the file.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}") from error
+    url = sa.URL.create("sqlite+aiosqlite", database=str(path))
+    engine = create_async_engine(url, hide_parameters=True, connect_args={"isolation_level": None, "timeout": 10})
+    sa.event.listen(engine.sync_engine, "connect", _prepare)
+    sa.event.listen(engine.sync_engine, "begin", _begin)
+    return engine
+
+
+def _prepare(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    for pragma in ("busy_timeout = 10000", "journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin(connection: sa.Connection) -> None:
+    """Python's sqlite3 would begin late and without the lock; with isolation_level None we say it ourselves."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get(_WRITE) else "BEGIN")
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+Emit = Callable[[str, dict[str, Any]], None]
+"""Tells the record of a step: `emit(action, detail)`. An exception from it undoes the step."""
