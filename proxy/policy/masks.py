@@ -32,13 +32,14 @@ def expression(mask: str, column: str, type_name: str, key: str) -> str:
     if mask == "null":
         return f"NULL::{type_name}"
     if mask == "redact":
-        body = "'***'"
+        body = f"CASE WHEN {raw} IS NOT NULL THEN '***' END"
     elif mask == "email":
         body = (
             f"pg_catalog.left({text}, 1) OPERATOR(pg_catalog.||) '***@' OPERATOR(pg_catalog.||) "
             f"pg_catalog.split_part({text}, '@', -1)"
         )
-        body = f"CASE WHEN pg_catalog.strpos({text}, '@') OPERATOR(pg_catalog.>) 0 THEN {body} ELSE '***' END"
+        found = f"pg_catalog.strpos({text}, '@') OPERATOR(pg_catalog.>) 0"
+        body = f"CASE WHEN {found} THEN {body} WHEN {raw} IS NOT NULL THEN '***' END"
     elif mask == "last4":
         body = (
             f"pg_catalog.repeat('*', pg_catalog.length({text}) OPERATOR(pg_catalog.-) 4) "
@@ -51,5 +52,4 @@ def expression(mask: str, column: str, type_name: str, key: str) -> str:
         body = f"pg_catalog.date_trunc('year', {raw}::pg_catalog.timestamp)"
         if type_name.endswith("with time zone"):
             body = f"pg_catalog.date_trunc('year', {raw}, 'UTC')"
-    null_kept = f"CASE WHEN {raw} IS NULL THEN NULL ELSE {body} END" if mask in ("redact", "email") else body
-    return f"({null_kept})::{type_name}"
+    return f"({body})::{type_name}"

@@ -17,7 +17,7 @@ GOOD = "name: a\ndatabases: [app]\ntables: {app.orders: {}}\n"
     [
         (GOOD + "tabels: {}\n", 4, "tables"),
         ("name: a\ndatabases: [app]\n", 1, "tables"),
-        ("name: a\ndatabases: [app]\ntables:\n  orders: {}\n", 3, "schema.table"),
+        ("name: a\ndatabases: [app]\ntables:\n  orders: {}\n", 4, "schema"),
         ("name: a\ndatabases: [app]\ntables:\n  app.x: {mask: {a: blur}}\n", 4, "redact"),
         ("name: a\ndatabases: [app]\ntables:\n  app.x: {deny: [a], columns: [b]}\n", 4, "not both"),
         (GOOD + "limits: {statement_timeout: 30}\n", 4, "30s"),
