@@ -29,7 +29,6 @@ class Shown:
     columns: tuple[str, ...]
     types: dict[str, str]
     substitute: str | None = None
-    masked: frozenset[str] = frozenset()
     fenced: bool = False
     keyed: bool = False
     no_star: bool = False
@@ -137,7 +136,6 @@ class Bound:
             columns,
             types,
             substitute,
-            masked=frozenset(c for c in columns if c in table.mask),
             fenced=table.rows is not None,
             keyed="hash" in table.mask.values(),
         )

@@ -107,7 +107,7 @@ class Guard:
         judged.tables = sorted({r.shown.relation.qualified for r in walk.references})
         judged.functions = sorted({".".join(words) for words in walk.functions})
         shown = [r.shown for r in walk.references]
-        judged.masked = any(s.masked for s in shown)
+        judged.masked = any(s.substitute and s.relation.schema != "pg_catalog" for s in shown)
         if explain and any(s.fenced or s.keyed for s in shown):
             raise Refused(
                 "explain", "EXPLAIN would show what the policy hides of this table", "Run the query without EXPLAIN."

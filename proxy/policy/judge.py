@@ -190,7 +190,7 @@ class Judge:
         position = None
         if refused and refused.location is not None:
             position = len(sql[: refused.location].decode(errors="replace")) + 1
-        verdict = "deny" if refused else "mask" if judged.edits and judged.masked else "allow"
+        verdict = "deny" if refused else "mask" if judged.masked else "allow"
         rule = refused.rule if refused else verdict
         if self._observe:
             verdict, rule = "allow", f"observe.{rule}"
