@@ -79,7 +79,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _replay(options: argparse.Namespace) -> int:
-    path, target = targets.recording_file(options.file, None)
+    path, target = targets.recording_file(options.file, targets.resolve(options.file, None))
     return command.replay(
         path,
         target,
@@ -95,12 +95,12 @@ def _list(options: argparse.Namespace) -> int:
     if options.output == "json":
         print(msgspec.json.encode([session.to_dict() for session in listed]).decode())
     else:
-        Console().print(show.sessions_table(listed))
+        show.sessions(Console(), listed)
     return 0
 
 
 def _export(options: argparse.Namespace) -> int:
-    path, _ = targets.recording_file(options.file, None)
+    path, _ = targets.recording_file(options.file, targets.resolve(options.file, None))
     return command.export(path)
 
 

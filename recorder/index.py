@@ -45,6 +45,11 @@ class Session:
     rows: int | None
     recording: str
 
+    @property
+    def path(self) -> Path:
+        """The recording's file."""
+        return Path(self.recording)
+
     def to_dict(self) -> dict[str, Any]:
         """As `session list -o json` prints it: times in RFC 3339 UTC."""
         values: dict[str, Any] = msgspec.to_builtins(asdict(self))

@@ -33,7 +33,7 @@ _HIGHLIGHT_MOST = 20_000
 # C0 and C1 controls, and marks that turn the direction of text: a statement must not play with the reader's terminal
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 _TX = {"I": "", "T": "*", "E": "!"}
-_INDENT = "             "
+_INDENT = " " * 14
 
 
 def visible(text: str) -> str:
@@ -119,13 +119,13 @@ class Player:
         self._running[statement.n] = statement
         self._last = statement.n
         refused = statement.verdict in REFUSED
-        prompt = f"{self._database}={_TX.get(statement.tx, '?')}> "
+        mark = f"{_TX.get(statement.tx, '?')}> "
         sql = visible(statement.sql)
         code = Text(sql, "red") if refused else self._highlight(sql)
         lines = code.split("\n", allow_blank=True)
-        self._print(Text.assemble((_clock(entry.offset), "dim"), " ", (prompt, "bold"), lines[0]))
+        self._print(Text.assemble((_clock(entry.offset), "dim"), " ", (f"{self._database}={mark}", "bold"), lines[0]))
         for line in lines[1:]:
-            self._print(Text.assemble(_INDENT, (f"{prompt[:-2]}-> "[-len(prompt) :], "dim"), line))
+            self._print(Text.assemble(_INDENT, (f"{self._database}-{mark}", "dim"), line))
         if statement.params:
             shown = ", ".join(f"${n} = {_value(value)}" for n, value in enumerate(statement.params, 1))
             self._below(shown, "dim")
@@ -151,9 +151,11 @@ class Player:
         if outcome.sqlstate is not None:
             self._below(f"{which}ERROR {visible(outcome.sqlstate)} · {took}", "red")
             return
-        parts = [] if outcome.tag is None or outcome.tag.startswith("SELECT") else [visible(outcome.tag)]
-        if outcome.rows or not parts:
-            parts.append(f"{outcome.rows:,} {'row' if outcome.rows == 1 else 'rows'}")
+        tag, rows = visible(outcome.tag or ""), _count(outcome.rows, "row")
+        if not tag or tag.startswith("SELECT"):
+            parts = [rows]
+        else:
+            parts = [tag, rows] if outcome.rows and not tag.endswith(f" {outcome.rows}") else [tag]
         if outcome.bytes:
             parts.append(f"{outcome.bytes:,} B")
         self._below(which + " · ".join([*parts, took]), "green")

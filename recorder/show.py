@@ -41,8 +41,8 @@ def report(console: Console, result: Report) -> None:
     _print(console, Text.assemble(verdict, f": {counted}"))
 
 
-def sessions_table(listed: list[Session]) -> Table:
-    """`session list` on a terminal."""
+def sessions(console: Console, listed: list[Session]) -> None:
+    """`session list` for people."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("SESSION", "PERSON", "DATABASE", "GRANT", "STARTED", "LASTED", "STATE"):
         table.add_column(name, no_wrap=name in ("SESSION", "STARTED", "STATE"))
@@ -60,7 +60,9 @@ def sessions_table(listed: list[Session]) -> Table:
             _number(session.statements),
             _number(session.refused),
         )
-    return table
+    if not console.is_terminal:  # a pipe has no width: one line for each session
+        console.width = console.measure(table, options=console.options.update(max_width=10_000)).maximum
+    console.print(table, soft_wrap=False)
 
 
 def session(console: Console, one: Session, total: Summary) -> None:

@@ -42,17 +42,16 @@ def resolve(wanted: str | None, directory: Path | None) -> Target:
     return _id(wanted, _existing(directory))
 
 
-def recording_file(wanted: str, directory: Path | None) -> tuple[Path, Target]:
-    """The one recording that an ID or FILE names, and the target to verify it by. NotFoundError."""
-    target = resolve(wanted, directory)
+def recording_file(wanted: str, target: Target) -> tuple[Path, Target]:
+    """The one file that `wanted`, resolved to `target`, names. NotFoundError where it names none or several."""
     if target.ids is None or len(target.ids) != 1:
-        raise NotFoundError(f"{wanted} is a folder; name one recording in it")
+        raise NotFoundError(f"{wanted} is no single recording; name one")
     (id_,) = target.ids
     if id_ in target.copies:
         return target.copies[id_], target
     if id_ == INSTALLATION_ID:
         return target.directory / files.INSTALLATION, target
-    return Path(index.find(target.directory, id_).recording), target
+    return index.find(target.directory, id_).path, target
 
 
 def _existing(directory: Path) -> Path:

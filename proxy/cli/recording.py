@@ -1,0 +1,128 @@
+"""`daypass recording`: is the record whole, what happened in a session, and its events for other programs.
+
+Finds the folder by the config file, or takes a folder or a file by itself, so that an auditor needs no config. The
+work is the recorder's; this file knows arguments and exit codes only. Invariant: verify exits 1 on anything damaged
+or missing, and on nothing else.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from proxy.cli.options import ConfigOption, OutputOption, load_config
+from proxy.cli.output import NO, UNREACHABLE, USAGE, emit, fail
+from recorder import command, show
+from recorder.index import NotFoundError
+from recorder.replay import MAX_IDLE
+from recorder.seal import KeyFileError
+from recorder.targets import Target, recording_file, resolve
+from recorder.verify import Report, verify
+
+app = typer.Typer(help="Verify, replay and export recordings.", no_args_is_help=True)
+
+PublicKeyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--public-key", metavar="FILE", help="Check signatures with this key, not with the one in the folder."
+    ),
+]
+
+
+@app.command("verify", epilog="Example: daypass recording verify --public-key kept/public.pem -o json")
+def verify_command(
+    config: ConfigOption,
+    output: OutputOption,
+    target: Annotated[str | None, typer.Argument(metavar="[ID|FILE|DIR]", help="Without it: all recordings.")] = None,
+    public_key: PublicKeyOption = None,
+) -> None:
+    """Is every recording there, and is it what was written? Exits 1 if not."""
+    report = _verify(_resolve(target, config), public_key)
+    emit(report.to_dict(), output, lambda console: show.report(console, report))
+    if not report.ok:
+        raise typer.Exit(NO)
+
+
+@app.command("replay", epilog="Example: daypass recording replay 4f2a --speed 4 --max-idle 1")
+def replay_command(
+    *,
+    config: ConfigOption,
+    target: Annotated[str, typer.Argument(metavar="ID|FILE", help="A session's id or its beginning, or its file.")],
+    speed: Annotated[float, typer.Option("--speed", metavar="N", help="2 is twice as fast.", min=0.01)] = 1.0,
+    max_idle: Annotated[
+        float, typer.Option("--max-idle", metavar="SECONDS", help="Longer pauses are cut to this.", min=0.0)
+    ] = MAX_IDLE,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="All at once, as in a pipe.")] = False,
+    rewritten: Annotated[bool, typer.Option("--rewritten", help="Show also what ran in place of a statement.")] = False,
+    public_key: PublicKeyOption = None,
+) -> None:
+    """Show a session again as the vendor saw it, in its own time; refusals are marked. Exits 1 if the recording is
+    damaged."""
+    path, found = _file(target, config)
+    try:
+        code = command.replay(
+            path,
+            found,
+            speed=speed,
+            max_idle=max_idle,
+            wait=not no_wait,
+            rewritten=rewritten,
+            public_key=public_key,
+        )
+    except KeyFileError as error:
+        fail(USAGE, str(error))
+    except OSError as error:
+        fail(UNREACHABLE, f"cannot read {error.filename}: {error.strerror}")
+    raise typer.Exit(code)
+
+
+@app.command("export", epilog="Example: daypass recording export 4f2a --format jsonl > session.jsonl")
+def export_command(
+    config: ConfigOption,
+    target: Annotated[str, typer.Argument(metavar="ID|FILE", help="A session's id or its beginning, or its file.")],
+    format_: Annotated[str, typer.Option("--format", metavar="jsonl", help="One JSON object a line.")] = "jsonl",
+) -> None:
+    """Print the decoded events of a recording."""
+    if format_ != "jsonl":
+        fail(USAGE, f"there is no format {format_}", "jsonl is the format there is")
+    path, _ = _file(target, config)
+    try:
+        command.export(path)
+    except OSError as error:
+        fail(UNREACHABLE, f"cannot read {error.filename}: {error.strerror}")
+
+
+def recordings_folder(config: Path) -> Path:
+    """The installation's recordings. Raises ConfigError."""
+    return load_config(config).recording.dir
+
+
+def _resolve(target: str | None, config: Path) -> Target:
+    try:
+        if target is not None and Path(target).exists():
+            try:
+                return resolve(target, None)
+            except NotFoundError:  # a copy outside of any recordings folder: the installation's node log knows its seal
+                return resolve(target, recordings_folder(config))
+        return resolve(target, recordings_folder(config))
+    except NotFoundError as error:
+        fail(USAGE, str(error), "daypass session list shows what is there")
+    except OSError as error:
+        fail(UNREACHABLE, str(error))
+
+
+def _file(target: str, config: Path) -> tuple[Path, Target]:
+    found = _resolve(target, config)
+    try:
+        return recording_file(target, found)
+    except NotFoundError as error:
+        fail(USAGE, str(error), "daypass session list shows what is there")
+
+
+def _verify(target: Target, public_key: Path | None) -> Report:
+    try:
+        return verify(target.directory, ids=target.ids, public_key=public_key, copies=target.copies)
+    except KeyFileError as error:
+        fail(USAGE, str(error))
+    except OSError as error:
+        fail(UNREACHABLE, f"cannot read {error.filename}: {error.strerror}")
