@@ -201,7 +201,7 @@ class Bound:
         if (
             len(found) != 2
             or any(raw.kind != "SelectStmt" or set(raw.node) - fields for raw in found)
-            or oracle.without_places(found[0].node) != oracle.without_places(found[1].node)
+            or not oracle.same(found[0].node, found[1].node)
         ):
             raise Refused("policy", f"{sql!r} is not one SQL expression")
         edits: list[int] = []

@@ -99,7 +99,8 @@ class Guard:
         walk = Walk(self.bound)
         walk.select(select, {})
         walk.finish()
-        self._conclude(sql, text, walk, judged, _cte_names(select), explain=explain)
+        ctes = _cte_names(select) if b"with" in text.lower() else frozenset()
+        self._conclude(sql, text, walk, judged, ctes, explain=explain)
 
     def _conclude(
         self, sql: bytes, text: bytes | None, walk: Walk, judged: Judged, ctes: frozenset[str], *, explain: bool = False
@@ -282,7 +283,6 @@ def _plain_value(arg: Node) -> str | int | float | bool | None:
 
 def _inner_text(sql: bytes, raw: RawStatement, inner: Node) -> bytes:
     """The text of the query inside EXPLAIN, DECLARE, PREPARE or COPY: the span that reads as exactly that tree."""
-    wanted = oracle.without_places(inner)
     text = sql[raw.start : raw.end]
     ends = [m.start() for m in re.finditer(rb"\)", text)][::-1] if raw.kind == "CopyStmt" else [len(text)]
     for opening in _INNER[raw.kind].finditer(text):
@@ -292,7 +292,7 @@ def _inner_text(sql: bytes, raw: RawStatement, inner: Node) -> bytes:
                 found = oracle.tree(text[start:end])
             except Refused:
                 continue
-            if len(found) == 1 and oracle.without_places(found[0]["stmt"]) == wanted:
+            if len(found) == 1 and oracle.same(found[0]["stmt"], inner):
                 return text[start:end]
     raise Refused("parser", "the query inside the statement cannot be told apart", "Send the query on its own.")
 

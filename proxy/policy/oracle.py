@@ -77,13 +77,16 @@ def normalize(sql: bytes) -> bytes | None:
         lib.pg_query_free_normalize_result(result)
 
 
-def without_places(node: Any) -> Any:
-    """A copy of a tree without its locations: what two texts of one meaning share."""
-    if isinstance(node, dict):
-        return {key: without_places(value) for key, value in node.items() if key not in _PLACES}
-    if isinstance(node, list):
-        return [without_places(value) for value in node]
-    return node
+def same(one: Any, other: Any) -> bool:
+    """Whether two trees are equal but for their locations: whether two texts have one meaning."""
+    if isinstance(one, dict):
+        if not isinstance(other, dict):
+            return False
+        keys = one.keys() - _PLACES
+        return keys == other.keys() - _PLACES and all(same(one[key], other[key]) for key in keys)
+    if isinstance(one, list):
+        return isinstance(other, list) and len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other) and type(one) is type(other)
 
 
 def names(fields: list[Any]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from proxy.policy import oracle
@@ -62,12 +63,19 @@ def verify(forward: bytes, edited: list[Node]) -> None:
         again = [raw["stmt"] for raw in oracle.tree(forward)]
     except Refused:
         again = []
-    if oracle.without_places(again) != oracle.without_places(edited):
+    if not oracle.same(again, edited):
         raise Refused(
             "substitute",
             "a table of which parts are hidden cannot be used in this form",
             "Use it as FROM schema.table AS alias, without TABLE, ONLY or *.",
         )
+
+
+@lru_cache(maxsize=1024)
+def _tree_of(substitute: str) -> Node:
+    """A substitute's tree; shared, and never edited."""
+    (inner,) = oracle.statements(substitute.encode())
+    return inner.node
 
 
 def _replaced(sql: bytes, reference: Reference) -> Edit:
@@ -76,9 +84,8 @@ def _replaced(sql: bytes, reference: Reference) -> Edit:
     if match is None or shown.substitute is None:
         raise Refused("substitute", "the table's name cannot be found in the text", "", start)
     node = reference.holder[reference.key]["RangeVar"]
-    (inner,) = oracle.statements(shown.substitute.encode())
     replacement: Node = {
-        "subquery": {"SelectStmt": inner.node},
+        "subquery": {"SelectStmt": _tree_of(shown.substitute)},
         "alias": node.get("alias") or {"aliasname": shown.relation.name},
     }
     reference.holder[reference.key] = {"RangeSubselect": replacement}
