@@ -41,15 +41,15 @@ def error(
     *, severity: str, code: str, text: str, detail: str = "", hint: str = "", position: int | None = None
 ) -> bytes:
     """An ErrorResponse. `severity` is ERROR or FATAL, `position` counts characters from 1."""
-    return message(b"E", _report(severity, code, text, detail, hint, position))
+    return message(b"E", _report(severity, code, text, detail=detail, hint=hint, position=position))
 
 
 def notice(*, severity: str = "NOTICE", code: str = "00000", text: str, detail: str = "", hint: str = "") -> bytes:
     """A NoticeResponse."""
-    return message(b"N", _report(severity, code, text, detail, hint, None))
+    return message(b"N", _report(severity, code, text, detail=detail, hint=hint, position=None))
 
 
-def _report(severity: str, code: str, text: str, detail: str, hint: str, position: int | None) -> bytes:
+def _report(severity: str, code: str, text: str, *, detail: str, hint: str, position: int | None) -> bytes:
     fields = [("S", severity), ("V", severity), ("C", code), ("M", text)]
     if detail:
         fields.append(("D", detail))

@@ -92,7 +92,7 @@ class Ledger:
         """True between CopyInResponse and the client's CopyDone: Sync and Flush are then ignored upstream."""
 
     def reply(self, kind: int) -> Owed:
-        """Strike off a reply; returns the entry that it belongs to. Raises ProtocolViolation when nobody asked for it."""
+        """Strike off a reply; returns the entry that it belongs to. Raises ProtocolViolation when unasked for."""
         entries = self.entries
         if entries:
             head = entries[0]

@@ -75,7 +75,7 @@ def head(eight: bytes) -> tuple[int, int]:
 
 
 def parse(packet: bytes) -> Opening:
-    """Read one whole packet, its length word included. Raises ProtocolViolation, or UnsupportedProtocol for 2.0 and 9.9."""
+    """Read one whole packet, its length word included. Raises ProtocolViolation, UnsupportedProtocol for 2.0."""
     if len(packet) < SHORTEST:
         raise ProtocolViolation("invalid length of startup packet")
     length, code = head(packet[:8])

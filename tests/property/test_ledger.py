@@ -1,4 +1,4 @@
-"""The ledger against a model of Postgres: whatever the client sends and wherever it fails, each reply finds its message."""
+"""The ledger against a model of Postgres: wherever a pipeline fails, each reply finds its message."""
 
 from __future__ import annotations
 

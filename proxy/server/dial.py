@@ -1,0 +1,113 @@
+"""The way to the databases: connect, and secure the connection as its entry in config.yaml says.
+
+After the server's `S` exactly one byte has been read and the socket itself goes to TLS, so that nothing injected
+before the handshake is ever read (the class of CVE-2021-23222); there is no falling back to plain text.
+Knows sockets and certificates, not credentials.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from typing import Final
+
+import structlog
+
+from proxy.catalog import tls_context
+from proxy.config import Database
+from proxy.scram import tls_server_end_point
+from proxy.server.channel import SocketChannel, close_gently
+from proxy.session.upstream import UpstreamRefused
+from proxy.tasks import spawn
+from proxy.wire import build
+
+log = structlog.get_logger()
+
+CONNECT_TIMEOUT: Final = 5.0
+"""Seconds for one address to answer, its TLS handshake included."""
+CANCEL_TIMEOUT: Final = 5.0
+
+
+class Dialler:
+    """`session.opening.Upstreams` on real sockets."""
+
+    async def dial(self, database: Database) -> SocketChannel:
+        """A connection to the database. Raises UpstreamRefused with a text that names no address."""
+        problem = "no address"
+        try:
+            for family, address in await _addresses(database):
+                try:
+                    async with asyncio.timeout(CONNECT_TIMEOUT):
+                        return await _connect(database, family, address)
+                except TimeoutError:
+                    problem = "no answer"
+                except ssl.SSLError as error:
+                    raise UpstreamRefused("its TLS certificate or protocol was not accepted", str(error)) from None
+                except OSError as error:
+                    problem = error.strerror or str(error)
+        except socket.gaierror as error:
+            problem = f"its name cannot be looked up ({error.strerror})"
+        where = f"{database.host}:{database.port}"
+        raise UpstreamRefused("it does not answer", f"{where}: {problem}")
+
+    def cancel(self, database: Database, pid: int, secret: bytes) -> None:
+        """Send a CancelRequest in the background; what becomes of it only the log tells."""
+        if secret:
+            spawn(self._cancel(database, pid, secret), name=f"cancel {pid}")
+
+    async def _cancel(self, database: Database, pid: int, secret: bytes) -> None:
+        try:
+            channel = await self.dial(database)
+        except UpstreamRefused as refused:
+            log.warning("cancel_failed", pid=pid, reason=refused.truth)
+            return
+        channel.write(build.cancel(pid, secret))
+        # The server closes when it has done it; closing first could overtake the request.
+        await close_gently(channel, CANCEL_TIMEOUT)
+
+
+async def _addresses(database: Database) -> list[tuple[int, tuple[str, int] | str]]:
+    if database.host.startswith("/"):
+        return [(socket.AF_UNIX, f"{database.host}/.s.PGSQL.{database.port}")]
+    found = await asyncio.get_running_loop().getaddrinfo(database.host, database.port, type=socket.SOCK_STREAM)
+    return [(family, (str(address[0]), int(address[1]))) for family, _, _, _, address in found]
+
+
+async def _connect(database: Database, family: int, address: tuple[str, int] | str) -> SocketChannel:
+    loop = asyncio.get_running_loop()
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        await loop.sock_connect(sock, address)
+        if database.tls == "disable" or family == socket.AF_UNIX:
+            channel = SocketChannel(database.host)
+            await loop.create_connection(lambda: channel, sock=sock)
+            return channel
+        await loop.sock_sendall(sock, build.SSL_REQUEST_PACKET)
+        answer = await loop.sock_recv(sock, 1)
+        if answer != b"S":
+            raise UpstreamRefused("it does not speak TLS, and the configuration asks for it")
+        context = tls_context(database.tls, database.ca)
+        channel = SocketChannel(database.host, binding=_binding)
+        await loop.create_connection(
+            lambda: channel,
+            sock=sock,
+            ssl=context,
+            server_hostname=database.host,
+            ssl_handshake_timeout=CONNECT_TIMEOUT,
+            ssl_shutdown_timeout=1.0,
+        )
+    except BaseException:
+        sock.close()
+        raise
+    return channel
+
+
+def _binding(transport: asyncio.Transport) -> bytes:
+    certificate = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    return tls_server_end_point(certificate)

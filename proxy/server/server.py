@@ -1,0 +1,125 @@
+"""One running server: the door, the pulse, the health page, and the two ways to stop.
+
+SIGTERM (`drain`) accepts nothing new and gives open sessions `drain_timeout`; what is left then is ended with 57P01.
+A second SIGTERM ends it at once. Knows nothing of how its parts are made: `proxy.app` does that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from proxy.config import Config
+from proxy.server import health
+from proxy.server.listener import Listener
+from proxy.server.metrics import CONTENT_TYPE, Metrics
+from proxy.server.watch import Watch
+from proxy.session.judging import Bench
+from proxy.session.refusals import Refusal, refusal
+from proxy.session.registry import Registry
+from recorder.journal import Recorder
+
+log = structlog.get_logger()
+
+FIRST_LOOK: Final = 5.0
+"""Seconds that the start waits for the catalogs, so that `ready` means ready where the databases answer."""
+LAST_WORDS: Final = 1.0
+"""Seconds for the last messages to reach the clients."""
+
+
+class Server:
+    """See the module's text. `run` returns when the server has stopped."""
+
+    def __init__(self, config: Config, recorder: Recorder, registry: Registry, bench: Bench, watch: Watch) -> None:
+        self._config = config
+        self._recorder = recorder
+        self._registry = registry
+        self._bench = bench
+        self._watch = watch
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._listening = False
+
+    # Questions that others ask
+
+    def accepting(self) -> Refusal | None:
+        """Why no new session may begin now; None when it may."""
+        if self._stop.is_set():
+            return refusal("shutdown")
+        if not self._recorder.healthy():
+            return refusal("recording")
+        return None
+
+    def ready(self) -> str | None:
+        """Why /readyz says no; None when it says yes."""
+        if self._stop.is_set():
+            return "shutting down"
+        if not self._listening:
+            return "starting"
+        if not self._recorder.healthy():
+            return f"recording: {self._recorder.fault}"
+        if not self._bench.ready:
+            return "no database's catalog could be read yet"
+        return None
+
+    # Life
+
+    def stop(self) -> None:
+        """Drain; when called again, stop draining."""
+        if self._stop.is_set():
+            self._hurry.set()
+        self._stop.set()
+
+    async def run(self, listener: Listener, metrics: Metrics) -> None:
+        """Serve until stopped. Raises OSError when a port is not to be had."""
+        pages = {
+            "/metrics": lambda: (200, CONTENT_TYPE, metrics.page()),
+            "/healthz": lambda: (200, health.TEXT, b"ok\n"),
+            "/readyz": self._readyz,
+        }
+        http, metrics_port = await health.serve_http(self._config.metrics.host, self._config.metrics.port, pages)
+        self._watch.start()
+        try:
+            await self._watch.first_look(FIRST_LOOK)
+            port = await listener.start()
+            self._listening = True
+            log.info(
+                "ready",
+                port=port,
+                metrics_port=metrics_port,
+                host=self._config.listen.host,
+                databases={name: self._bench.catalog(name) is not None for name in self._config.databases},
+            )
+            await self._stop.wait()
+            listener.close()
+            await self._drain()
+            await listener.drop_pending()
+        finally:
+            listener.close()
+            await self._watch.stop()
+            http.close()
+
+    def _readyz(self) -> health.Answer:
+        # A disk that filled up since the last statement is found here, not by the next statement.
+        self._recorder.probe()
+        why = self.ready()
+        return (200, health.TEXT, b"ready\n") if why is None else (503, health.TEXT, why.encode() + b"\n")
+
+    async def _drain(self) -> None:
+        log.info("draining", sessions=len(self._registry), seconds=self._config.drain_timeout)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._config.drain_timeout
+        while len(self._registry) and not self._hurry.is_set() and (left := deadline - loop.time()) > 0:
+            try:
+                await asyncio.wait_for(self._hurry.wait(), min(left, 0.05))
+            except TimeoutError:
+                continue
+        left_over = len(self._registry)
+        for session in self._registry:
+            session.finish(refusal("shutdown"), "the proxy is shutting down")
+        if left_over:
+            # Give the last words a moment on the wire.
+            await asyncio.sleep(LAST_WORDS if not self._hurry.is_set() else 0.1)
+        log.info("stopped", ended=left_over)

@@ -1,0 +1,174 @@
+"""The house's pulse: what has to be looked at again and again, each in its own rhythm.
+
+Outcomes reach the disk, deadlines and revocations end sessions, changed policy files and catalogs reach the judges.
+A round that fails is logged and tried again at the next; none of them can stop another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import asyncpg
+import structlog
+
+from proxy import catalog
+from proxy.access.grants import Grants
+from proxy.config import Config, ConfigError, Database
+from proxy.server.metrics import Counts
+from proxy.session.judging import Bench
+from proxy.session.refusals import refusal
+from proxy.session.registry import Registry
+from proxy.tasks import spawn
+from recorder.journal import Recorder
+
+log = structlog.get_logger()
+
+FLUSH_EVERY: Final = 0.05
+GRANTS_EVERY: Final = 0.25
+POLICIES_EVERY: Final = 1.0
+CATALOG_EVERY: Final = 5.0
+CATALOG_RETRY: Final = 1.0
+CHECKPOINT_EVERY: Final = 10.0
+PROBE_EVERY: Final = 1.0
+
+
+class Watch:
+    """All the rounds of one server."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        recorder: Recorder,
+        registry: Registry,
+        grants: Grants,
+        bench: Bench,
+        counts: Counts,
+    ) -> None:
+        self._config = config
+        self._recorder = recorder
+        self._registry = registry
+        self._grants = grants
+        self._bench = bench
+        self._counts = counts
+        self._tasks: list[asyncio.Task[None]] = []
+        self._untried = set(config.databases)
+        self._tried = asyncio.Event()
+
+    def start(self) -> None:
+        """Begin all rounds."""
+        rounds: list[tuple[str, float, Callable[[], Awaitable[None]]]] = [
+            ("flush", FLUSH_EVERY, self._flush),
+            ("deadlines", GRANTS_EVERY, self._deadlines),
+            ("grants", GRANTS_EVERY, self._live_grants),
+            ("policies", POLICIES_EVERY, self._policies),
+            ("probe", PROBE_EVERY, self._probe),
+            ("checkpoint", CHECKPOINT_EVERY, self._checkpoint),
+        ]
+        for name, every, what in rounds:
+            self._tasks.append(spawn(_repeat(name, every, what), name=name))
+        for name, database in self._config.databases.items():
+            self._tasks.append(spawn(self._catalog(name, database), name=f"catalog {name}"))
+
+    async def first_look(self, seconds: float) -> None:
+        """Wait until every database has been asked for its catalog once, at most `seconds`."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._tried.wait(), seconds)
+
+    async def stop(self) -> None:
+        """End all rounds."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def reload_policies(self) -> None:
+        """Read the policy files now, whether they seem changed or not."""
+        findings = self._bench.reload()
+        self._counts.reloads["bad" if findings else "good"] += 1
+        for finding in findings:
+            log.error("policy_broken", file=finding.file, line=finding.line, key=finding.key, message=finding.message)
+        self._bench.renew(self._registry)
+        log.info("policies_loaded", problems=len(findings))
+
+    # Rounds
+
+    async def _flush(self) -> None:
+        self._recorder.flush_all()
+        if not self._recorder.healthy():
+            self._end_unrecorded()
+
+    def _end_unrecorded(self) -> None:
+        """A session whose recording is broken must not go on, whether or not it sends another statement."""
+        for session in self._registry:
+            broken = session.relay.talk.recording.broken
+            if broken is not None:
+                session.finish(refusal("recording"), broken)
+
+    async def _deadlines(self) -> None:
+        self._registry.tick()
+
+    async def _live_grants(self) -> None:
+        if len(self._registry):
+            seen = {session.id for session in self._registry}
+            self._registry.keep_only(await self._grants.live(), seen)
+
+    async def _policies(self) -> None:
+        if self._bench.changed:
+            self.reload_policies()
+
+    async def _probe(self) -> None:
+        if not self._recorder.healthy():
+            self._recorder.probe()
+
+    async def _checkpoint(self) -> None:
+        self._recorder.checkpoint()
+
+    async def _catalog(self, name: str, database: Database) -> None:
+        """Keep the snapshot of one database: taken as soon as it answers, taken again when it has changed."""
+        connection: asyncpg.Connection[Any] | None = None
+        wait = 0.0
+        told = ""
+        while True:
+            await asyncio.sleep(wait)
+            try:
+                if connection is None or connection.is_closed():
+                    connection = await catalog.connect(
+                        host=database.host,
+                        port=database.port,
+                        dbname=database.dbname,
+                        user=database.credential.user,
+                        password=database.credential.password(),
+                        tls=database.tls,
+                        ca=database.ca,
+                    )
+                known = self._bench.catalog(name)
+                if known is None or await catalog.fingerprint(connection) != known.fingerprint:
+                    snapshot = await catalog.read(connection)
+                    self._bench.know(name, snapshot)
+                    self._bench.renew(self._registry)
+                    log.info("catalog_read", database=name, revision=snapshot.revision)
+                wait, told = CATALOG_EVERY, ""
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ConfigError) as problem:
+                text = str(problem) or type(problem).__name__
+                self._bench.unknown(name, text)
+                if text != told:
+                    log.warning("catalog_unavailable", database=name, reason=text)
+                wait, told = CATALOG_RETRY, text
+                if connection is not None:
+                    connection.terminate()
+                    connection = None
+            self._untried.discard(name)
+            if not self._untried:
+                self._tried.set()
+
+
+async def _repeat(name: str, every: float, what: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await asyncio.sleep(every)
+        try:
+            await what()
+        except Exception:
+            log.exception("round_failed", round=name)

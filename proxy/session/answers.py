@@ -1,0 +1,116 @@
+"""Saying no inside a session: in the right place of the reply order, and on record.
+
+A refusal is told when the upstream has answered everything that came before it; in the extended protocol all that
+follows up to the next Sync is skipped, as Postgres does after an error of its own. Invariant: a refusal is recorded
+when it is decided, and a refused statement has an outcome like any other.
+"""
+
+from __future__ import annotations
+
+from proxy.policy.judge import Statement
+from proxy.session.names import Prepared
+from proxy.session.refusals import Refusal, refusal
+from proxy.session.talk import STATUS, Talk
+from proxy.wire import build
+from recorder import events
+
+
+class Answers:
+    """Refusals of one session. `waiting` are those whose turn is now; they are told once the record is written."""
+
+    __slots__ = ("_talk", "waiting")
+
+    def __init__(self, talk: Talk) -> None:
+        self._talk = talk
+        self.waiting: list[bytes] = []
+
+    def answer(self, no: Refusal, *, extended: bool) -> bytes:
+        """Refuse one message; returns what goes upstream in its place."""
+        talk = self._talk
+        ledger = talk.ledger
+        reply = no.message
+        if not extended:
+            reply += build.ready(talk.tx)
+        waits = ledger.refuse(reply)
+        if not waits:
+            self.waiting.append(reply)
+        if extended:
+            ledger.skipping = True
+            # Without Flush the upstream would sit on its replies until a Sync, and the client waits for them.
+            if waits and ledger.unflushed:
+                return build.FLUSH
+        return b""
+
+    def deny(self, found: Statement, numbers: range, *, extended: bool) -> bytes:
+        """Refuse what the judge denied. `numbers` are the recorded statements that are not sent because of it."""
+        no = self.denial(found)
+        for n in numbers:
+            self._talk.denied(n, no.sqlstate, found.rule)
+        return self.answer(no, extended=extended)
+
+    def denial(self, found: Statement) -> Refusal:
+        """What the client is told about a denied statement."""
+        return refusal(
+            "denied",
+            detail=f"rule {found.rule}, policy {self._talk.judge.policy.name}",
+            position=found.position,
+            text=found.reason,
+            hint=found.hint,
+        )
+
+    def too_long(self, no: Refusal, reason: str, *, extended: bool) -> bytes:
+        """Refuse a message whose statement or values are longer than is allowed and were not kept."""
+        talk = self._talk
+        talk.n += 1
+        talk.recording.append(
+            events.Statement(
+                n=talk.n,
+                sql="",
+                params=None,
+                verdict="deny",
+                rule="limit.statement",
+                rewritten=None,
+                reason=reason,
+                kind="other",
+                protocol="extended" if extended else "simple",
+                tx=STATUS[talk.tx],
+            )
+        )
+        talk.denied(talk.n, no.sqlstate, "limit.statement")
+        return self.answer(no, extended=extended)
+
+    def bad_name(self, no: Refusal, prepared: Prepared | None, name: bytes, portal: bytes) -> bytes:
+        """Refuse a Bind or Execute because of what it names."""
+        talk = self._talk
+        talk.n += 1
+        talk.recording.append(
+            events.Statement(
+                n=talk.n,
+                sql=prepared.sql.decode("utf-8", "surrogateescape") if prepared else "",
+                params=None,
+                verdict="deny",
+                rule="name",
+                rewritten=None,
+                reason=no.text,
+                kind=prepared.statement.kind if prepared and prepared.statement else "other",
+                protocol="extended",
+                name=name.decode("utf-8", "surrogateescape"),
+                portal=portal.decode("utf-8", "surrogateescape"),
+                tx=STATUS[talk.tx],
+            )
+        )
+        talk.denied(talk.n, no.sqlstate, "name")
+        return self.answer(no, extended=True)
+
+    def usable(self, prepared: Prepared | None, name: str) -> Refusal | None:
+        """Whether a prepared statement may run now: it is known, and today's judge still allows it as it is."""
+        talk = self._talk
+        if prepared is None:
+            # In observe mode the server may say so itself.
+            return None if talk.observe else refusal("no statement", name=name)
+        if prepared.judge is talk.judge:
+            return None
+        found = prepared.judged_by(talk.judge)
+        if found is True:
+            return None
+        return refusal("stale") if found is False else self.denial(found)

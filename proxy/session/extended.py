@@ -1,0 +1,174 @@
+"""The extended protocol's half of the gate: Parse, Bind, Describe, Execute, Close.
+
+A text is judged at Parse and again before it runs when the judge has changed since. An Execute is what runs a
+statement, so it is what the record shows, with the values of its Bind; a Parse or Bind that is sent before anything
+executes it is recorded for itself. Invariant: what is not known under a name is never run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from proxy.session.answers import Answers
+from proxy.session.names import NAME_BYTES, NAMING, Change, Portal, Prepared
+from proxy.session.naming import follow
+from proxy.session.refusals import refusal
+from proxy.session.talk import Talk
+from proxy.wire import build, client, params
+from proxy.wire.framing import HEADER
+from proxy.wire.ledger import BIND, CLOSE, DESCRIBE, EXECUTE, PARSE, Owed
+
+
+class Extended:
+    """Handlers for one session; each returns None to forward its message as it is, or what goes in its place."""
+
+    __slots__ = ("_answers", "_bound", "_longest", "_parsed", "_talk")
+
+    def __init__(self, talk: Talk, answers: Answers, longest: int) -> None:
+        self._talk = talk
+        self._answers = answers
+        self._longest = longest
+        self._parsed: tuple[Prepared, Owed, bytes] | None = None
+        self._bound: tuple[Portal, Owed, bytes] | None = None
+
+    def record_unexecuted(self) -> None:
+        """The batch ends here: record what is sent with it and not executed in it."""
+        if self._parsed is not None:
+            self._record_parse(*self._parsed)
+        if self._bound is not None:
+            self._record_bind(*self._bound)
+
+    def parse(self, data: bytes, pos: int, stop: int) -> bytes | None:
+        """Judge a statement's text."""
+        talk = self._talk
+        name, sql, types = client.parse(data, pos, stop)
+        if len(sql) > self._longest:
+            no = refusal("too long", size=len(sql), limit=self._longest)
+            digest = hashlib.sha256(data[pos - HEADER : stop]).hexdigest()
+            return self._answers.too_long(no, not_kept(stop - pos + HEADER, digest), extended=True)
+        if self._parsed is not None:
+            self._record_parse(*self._parsed)
+        judgement = talk.judge.judge(sql, types)
+        statements = judgement.statements
+        if not judgement.allowed and judgement.refusal is not None:
+            first = talk.n + 1
+            shown = name.decode("utf-8", "surrogateescape")
+            for statement in statements:
+                talk.record(statement, protocol="parse", name=shown)
+            return self._answers.deny(judgement.refusal, range(first, talk.n + 1), extended=True)
+        names = talk.names
+        if not names.room(len(sql)):
+            return self._answers.bad_name(refusal("too many names"), None, name, b"")
+        rewritten = judgement if judgement.forward != sql else None
+        prepared = Prepared(sql, types, statements[0] if statements else None, talk.judge, rewritten)
+        entry = Owed(PARSE, 0, talk.active, [names.put(names.statements, name, prepared)], rewritten)
+        talk.ledger.entries.append(entry)
+        self._parsed = (prepared, entry, name)
+        return None if rewritten is None else build.parse(name, judgement.forward, types)
+
+    def bind(self, data: bytes, pos: int, stop: int) -> bytes | None:
+        """Keep the values of a portal for the record."""
+        talk = self._talk
+        names = talk.names
+        bind = client.bind(data, pos, stop)
+        if self._bound is not None:
+            self._record_bind(*self._bound)
+        prepared = names.statements.get(bind.statement[:NAME_BYTES])
+        if prepared is None or prepared.judge is not talk.judge:
+            no = self._answers.usable(prepared, bind.statement.decode("utf-8", "replace"))
+            if no is not None:
+                return self._answers.bad_name(no, prepared, bind.statement, bind.portal)
+        if prepared is None:
+            prepared = Prepared(b"", (), None, talk.judge)
+        if not names.room(stop - pos):
+            return self._answers.bad_name(refusal("too many names"), prepared, bind.statement, bind.portal)
+        values = params.decode_all(bind.values, bind.formats, prepared.types) if bind.values else []
+        portal = Portal(bind.statement.decode("utf-8", "surrogateescape"), prepared, values, stop - pos)
+        change = names.put(names.portals, bind.portal, portal)
+        entry = Owed(BIND, 0, talk.active, [change], prepared.judgement)
+        talk.ledger.entries.append(entry)
+        self._bound = (portal, entry, bind.portal)
+        return None
+
+    def execute(self, data: bytes, pos: int, stop: int) -> bytes | None:
+        """Run a portal: this is the statement that the record shows."""
+        talk = self._talk
+        name = client.execute(data, pos, stop)
+        portal = talk.names.portals.get(name[:NAME_BYTES])
+        if portal is None:
+            if not talk.observe:
+                no = refusal("no portal", name=name.decode("utf-8", "replace"))
+                return self._answers.bad_name(no, None, b"", name)
+            portal = Portal("", Prepared(b"", (), None, talk.judge), None)
+        prepared = portal.prepared
+        if prepared.judge is not talk.judge:
+            no_longer = self._answers.usable(prepared, portal.name)
+            if no_longer is not None:
+                return self._answers.bad_name(no_longer, prepared, portal.name.encode("utf-8", "replace"), name)
+        if self._parsed is not None and self._parsed[0] is prepared:
+            self._parsed = None
+        if self._bound is not None and self._bound[0] is portal:
+            self._bound = None
+        statement = prepared.statement
+        portal.runs += 1
+        # A portal that is executed again goes on where it was suspended, and so does an SQL cursor.
+        fresh = portal.runs == 1 and portal.params is not None
+        n = talk.record(
+            statement,
+            protocol="extended",
+            params=portal.params if fresh else None,
+            name=portal.name,
+            portal=name.decode("utf-8", "surrogateescape") if name else "",
+            kind="" if fresh else "fetch",
+        )
+        made: list[Change] | None = None
+        if fresh and statement is not None and statement.kind in NAMING:
+            no_name, made = follow(statement, talk, self._answers)
+            if no_name is not None:
+                talk.denied(n, no_name.sqlstate, "name")
+                return self._answers.answer(no_name, extended=True)
+        talk.ledger.entries.append(Owed(EXECUTE, n, talk.active, made, prepared.judgement))
+        return None
+
+    def describe(self, data: bytes, pos: int, stop: int) -> bytes | None:
+        """Note which statement's parameter types the answer will tell; the record of later values needs them."""
+        what, name = client.target(data, pos, stop)
+        entry = Owed(DESCRIBE)
+        if what == client.STATEMENT:
+            entry.undo = self._talk.names.statements.get(name[:NAME_BYTES])
+        self._talk.ledger.entries.append(entry)
+        return None
+
+    def close(self, data: bytes, pos: int, stop: int) -> bytes | None:
+        """Forget a name."""
+        what, name = client.target(data, pos, stop)
+        names = self._talk.names
+        kept: dict[bytes, Any] = names.statements if what == client.STATEMENT else names.portals
+        self._talk.ledger.entries.append(Owed(CLOSE, undo=[names.put(kept, name, None)]))
+        return None
+
+    def _record_parse(self, prepared: Prepared, entry: Owed, name: bytes) -> None:
+        self._parsed = None
+        entry.n = self._talk.record(
+            prepared.statement,
+            protocol="parse",
+            sql=prepared.sql.decode("utf-8", "surrogateescape"),
+            name=name.decode("utf-8", "surrogateescape"),
+        )
+
+    def _record_bind(self, portal: Portal, entry: Owed, name: bytes) -> None:
+        """Planning may already compute with the values of a Bind."""
+        self._bound = None
+        entry.n = self._talk.record(
+            portal.prepared.statement,
+            protocol="bind",
+            params=portal.params,
+            name=portal.name,
+            portal=name.decode("utf-8", "surrogateescape"),
+        )
+
+
+def not_kept(size: int, digest: str) -> str:
+    """What the record says about a message that was thrown away."""
+    return f"a message of {size} bytes, not kept; its SHA-256 is {digest}"

@@ -1,0 +1,306 @@
+"""The client's lane: judge, record, forward, in this order and for everything.
+
+A chunk of bytes is walked message by message. Statements are judged (by text, before anything is decoded), their
+events are chained, and only when the recording has written them does the whole batch go upstream in one write.
+Knows no sockets and no SQL. Invariant: bytes that were not judged and recorded are never handed to `forward`; a
+message type that is not understood ends the session.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from proxy.session.answers import Answers
+from proxy.session.extended import Extended, not_kept
+from proxy.session.names import NAMING, Change
+from proxy.session.naming import follow
+from proxy.session.refusals import refusal
+from proxy.session.talk import STATUS, Talk
+from proxy.wire import build, client, framing
+from proxy.wire.framing import HEADER, TYPE_AND_LENGTH, ProtocolViolation, printable
+from proxy.wire.ledger import CALL, QUERY, SYNC, Owed
+from recorder import events
+
+Handler = Callable[[bytes, int, int], bytes | None]
+"""Takes a message's body span; None forwards the message as it is, bytes go in its place (b"": nothing does)."""
+
+SMALL: Final = 10_000
+"""Bytes that a message of a type without a limit of its own may have, as in Postgres."""
+PARSE_EXTRA: Final = 4 * 65_535 + 1_024
+"""What a Parse may hold beside its text: a name and the types of its parameters."""
+LONGEST: Final = 1 << 30
+"""Postgres's own limit for any message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How long messages may be, in bytes."""
+
+    statement: int = 1 << 20
+    values: int = 16 << 20
+
+
+class Gate:
+    """The client's lane of one session. `terminated` once the client has said goodbye."""
+
+    __slots__ = (
+        "_answers",
+        "_bounds",
+        "_discard",
+        "_extended",
+        "_forward",
+        "_handlers",
+        "_held",
+        "_passing",
+        "_reply",
+        "_talk",
+        "_too_long",
+        "_wanted",
+        "terminated",
+    )
+
+    def __init__(
+        self, talk: Talk, *, forward: Callable[[bytes], None], reply: Callable[[bytes], None], bounds: Bounds
+    ) -> None:
+        self._talk = talk
+        self._forward = forward
+        self._reply = reply
+        self._bounds = bounds
+        self._answers = Answers(talk)
+        self._extended = Extended(talk, self._answers, bounds.statement)
+        self._held = bytearray()
+        self._wanted = HEADER
+        """How many bytes `_held` must have before walking again can get further."""
+        self._discard = 0
+        self._passing = 0
+        self._too_long: _TooLong | None = None
+        self.terminated = False
+        self._handlers: dict[int, Handler] = {
+            framing.QUERY: self._query,
+            framing.PARSE: self._extended.parse,
+            framing.BIND: self._extended.bind,
+            framing.DESCRIBE: self._extended.describe,
+            framing.EXECUTE: self._extended.execute,
+            framing.CLOSE: self._extended.close,
+            framing.SYNC: self._sync,
+            framing.FLUSH: self._pass,
+            framing.FUNCTION_CALL: self._call,
+            framing.TERMINATE: self._terminate,
+            framing.COPY_DATA: self._copy_data,
+            framing.COPY_DONE: self._copy_end,
+            framing.COPY_FAIL: self._copy_end,
+        }
+
+    def data(self, chunk: bytes) -> None:
+        """Take what the client sent. Raises ProtocolViolation and RecordError: nothing of this chunk was forwarded."""
+        if self.terminated:
+            return
+        talk = self._talk
+        talk.active = talk.monotonic()
+        talk.tally.client_bytes += len(chunk)
+        before = talk.n
+        if self._held:
+            self._held += chunk
+            if len(self._held) < self._wanted:
+                return
+            chunk = bytes(self._held)
+            self._held.clear()
+        out = self._walk(chunk)
+        self._extended.record_unexecuted()
+        if talk.n != before:
+            talk.recording.flush()
+        answers = self._answers
+        if answers.waiting:
+            self._reply(b"".join(answers.waiting))
+            answers.waiting.clear()
+        if out:
+            self._forward(out)
+
+    def _walk(self, data: bytes) -> bytes:
+        """Handle every whole message in `data`; returns what may go upstream once the record is written."""
+        ledger = self._talk.ledger
+        handlers = self._handlers
+        parts: list[bytes] = []
+        pos, mark, end = 0, 0, len(data)
+        if self._passing:
+            pos = min(self._passing, end)
+            self._passing -= pos
+        elif self._discard:
+            pos = mark = min(self._discard, end)
+            parts.append(self._drop(data, 0, pos))
+        while end - pos >= HEADER and not self.terminated:
+            kind, length = TYPE_AND_LENGTH(data, pos)
+            handler = handlers.get(kind)
+            if handler is None:
+                raise ProtocolViolation(f"invalid frontend message type {kind}")
+            stop = pos + 1 + length
+            if length > SMALL or stop > end or length < 4:
+                if length > self._limit(kind, length):
+                    step = min(stop, end) - pos
+                    if self._passes(kind, length):
+                        self._passing = stop - pos - step
+                    else:
+                        self._discard = stop - pos
+                        parts += (data[mark:pos], self._drop(data, pos, step))
+                        mark = pos + step
+                    pos += step
+                    continue
+                if stop > end:
+                    self._wanted = 1 + length
+                    break
+            # What Postgres ignores after an error is ignored here, whatever it says.
+            skipped = ledger.skipping and kind not in (framing.SYNC, framing.TERMINATE)
+            edit = b"" if skipped else handler(data, pos + HEADER, stop)
+            if edit is not None:
+                parts += (data[mark:pos], edit)
+                mark = stop
+            pos = stop
+        else:
+            self._wanted = HEADER
+        if pos < end and not self.terminated:
+            self._held += data[pos:]
+        if not parts:
+            return data if pos == end else data[:pos]
+        parts.append(data[mark:pos])
+        return b"".join(parts)
+
+    # Lengths
+
+    def _limit(self, kind: int, length: int) -> int:
+        """How long a message of this type may be to be kept whole, as its length word counts; 0 for what streams."""
+        if not 4 <= length < LONGEST:
+            raise ProtocolViolation(f"invalid message length {length}")
+        if kind == framing.QUERY:
+            return self._bounds.statement + 5
+        if kind == framing.PARSE:
+            return self._bounds.statement + PARSE_EXTRA
+        if kind == framing.BIND:
+            return self._bounds.values
+        if kind == framing.COPY_DATA:
+            return 0
+        if length > SMALL:
+            raise ProtocolViolation(f"invalid length {length} in a message of type {printable(kind)}")
+        return SMALL
+
+    def _passes(self, kind: int, length: int) -> bool:
+        """Whether a message that is not kept whole streams through; otherwise it is thrown away."""
+        ledger = self._talk.ledger
+        self._too_long = None
+        if kind == framing.COPY_DATA:
+            return ledger.copying and not ledger.skipping
+        if not ledger.skipping:
+            self._too_long = _TooLong(kind, length + 1)
+        return False
+
+    def _drop(self, data: bytes, pos: int, step: int) -> bytes:
+        """Throw `step` bytes away; returns what goes upstream in their place."""
+        self._discard -= step
+        found = self._too_long
+        if found is None:
+            return b""
+        found.digest.update(data[pos : pos + step])
+        if self._discard:
+            return b""
+        self._too_long = None
+        reason = not_kept(found.size, found.digest.hexdigest())
+        if found.kind == framing.BIND:
+            no = refusal("values too long", size=found.size, limit=self._bounds.values)
+        else:
+            no = refusal("too long", size=found.size, limit=self._bounds.statement)
+        return self._answers.too_long(no, reason, extended=found.kind != framing.QUERY)
+
+    # Messages
+
+    def _query(self, data: bytes, pos: int, stop: int) -> bytes | None:
+        talk = self._talk
+        sql = client.query(data, pos, stop)
+        judgement = talk.judge.judge(sql)
+        statements = judgement.statements
+        first = talk.n + 1
+        if not statements:
+            talk.record(None, protocol="simple", sql=sql.decode("utf-8", "surrogateescape"))
+        for statement in statements:
+            talk.record(statement, protocol="simple")
+        if not judgement.allowed and judgement.refusal is not None:
+            return self._answers.deny(judgement.refusal, range(first, talk.n + 1), extended=False)
+        changes: list[tuple[int, list[Change]]] | None = None
+        for index, statement in enumerate(statements):
+            if statement.kind in NAMING:
+                changes = changes or []
+                no, made = follow(statement, talk, self._answers)
+                if no is not None:
+                    for _, earlier in reversed(changes):
+                        talk.names.take_back(earlier, [])
+                    for n in range(first, talk.n + 1):
+                        talk.denied(n, no.sqlstate, "name")
+                    return self._answers.answer(no, extended=False)
+                changes.append((index, made))
+        entry = Owed(QUERY, first, talk.active, changes, judgement if judgement.forward != sql else None)
+        entry.count = talk.n + 1 - first
+        talk.ledger.entries.append(entry)
+        return None if entry.judgement is None else build.query(judgement.forward)
+
+    def _sync(self, data: bytes, pos: int, stop: int) -> bytes | None:
+        if stop != pos:
+            raise ProtocolViolation("invalid Sync message")
+        ledger = self._talk.ledger
+        ledger.skipping = False
+        if not ledger.copying:
+            ledger.entries.append(Owed(SYNC))
+        return None
+
+    def _pass(self, data: bytes, pos: int, stop: int) -> bytes | None:
+        return None
+
+    def _terminate(self, data: bytes, pos: int, stop: int) -> bytes | None:
+        self.terminated = True
+        return None
+
+    def _call(self, data: bytes, pos: int, stop: int) -> bytes | None:
+        talk = self._talk
+        talk.n += 1
+        talk.recording.append(
+            events.Statement(
+                n=talk.n,
+                sql=f"function oid {int.from_bytes(data[pos : min(stop, pos + 4)], 'big')}",
+                params=None,
+                verdict="allow" if talk.observe else "deny",
+                rule="observe.statement" if talk.observe else "statement",
+                rewritten=None,
+                reason="the function call message is not available",
+                kind="other",
+                protocol="function",
+                tx=STATUS[talk.tx],
+            )
+        )
+        if talk.observe:
+            talk.ledger.entries.append(Owed(CALL, talk.n, talk.active))
+            return None
+        no = refusal("function call")
+        talk.denied(talk.n, no.sqlstate, "statement")
+        return self._answers.answer(no, extended=False)
+
+    def _copy_data(self, data: bytes, pos: int, stop: int) -> bytes | None:
+        # Outside of COPY IN Postgres ignores these; under a policy COPY IN never begins.
+        return None if self._talk.ledger.copying else b""
+
+    def _copy_end(self, data: bytes, pos: int, stop: int) -> bytes | None:
+        ledger = self._talk.ledger
+        if not ledger.copying:
+            return b""
+        ledger.copying = False
+        return None
+
+
+class _TooLong:
+    """A statement or value list above its limit: never kept, hashed while it is thrown away."""
+
+    __slots__ = ("digest", "kind", "size")
+
+    def __init__(self, kind: int, size: int) -> None:
+        self.kind = kind
+        self.size = size
+        self.digest = hashlib.sha256()

@@ -1,0 +1,133 @@
+"""Which judge decides for a grant: its pinned policy, the file as it is now, and the catalog of its database.
+
+Judges are shared by all sessions and made once for each pair of policy revision and catalog revision. A grant whose
+pinned revision differs from the file is judged by both. Invariant: a grant has a judge only where its policy still
+exists, names its database, and that database's catalog is known; else there is no session.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+import structlog
+
+from proxy.access.model import Grant
+from proxy.catalog import Catalog
+from proxy.policy.judge import Judge, Judges, both, startup_settings
+from proxy.policy.load import Policies, PolicyError, parse
+from proxy.policy.model import Policy
+from proxy.session.refusals import LoginRefused, refusal
+from proxy.session.registry import Registry
+from proxy.yaml_file import Finding
+
+log = structlog.get_logger()
+
+KEPT_JUDGES = 64
+"""Judges of old revisions are dropped above this number; one that a session still uses lives on in it."""
+
+
+class Bench:
+    """All judges of this process. `secret` keys the hash masks; each policy revision gets its own key from it."""
+
+    def __init__(self, policies: Policies, secret: bytes) -> None:
+        self._policies = policies
+        self._secret = secret
+        self._catalogs: dict[str, Catalog] = {}
+        self._problems: dict[str, str] = {}
+        self._judges: dict[tuple[str, str, str], Judge] = {}
+        self._pinned: dict[str, Policy] = {}
+
+    # What the world does
+
+    def know(self, database: str, catalog: Catalog) -> None:
+        """A snapshot of a database has been taken."""
+        self._catalogs[database] = catalog
+        self._problems.pop(database, None)
+
+    def unknown(self, database: str, problem: str) -> None:
+        """No snapshot can be taken now; the last one, if any, stays in use."""
+        self._problems[database] = problem
+
+    def catalog(self, database: str) -> Catalog | None:
+        """The snapshot in use."""
+        return self._catalogs.get(database)
+
+    @property
+    def ready(self) -> bool:
+        """Whether at least one database can be judged for."""
+        return bool(self._catalogs)
+
+    def reload(self) -> list[Finding]:
+        """Read the policy files anew; a broken one's last good revision stays in force."""
+        return self._policies.load()
+
+    @property
+    def changed(self) -> bool:
+        """Whether policy files have changed since they were read."""
+        return self._policies.changed()
+
+    # What sessions ask
+
+    def for_grant(self, grant: Grant) -> Judges:
+        """See `opening.Judging`."""
+        current = self._current(grant)
+        catalog = self._catalogs.get(grant.database)
+        if catalog is None:
+            problem = self._problems.get(grant.database, "daypass is still reading its catalog")
+            raise LoginRefused(
+                refusal("upstream not ready", database=grant.database, text="it does not answer"), problem
+            )
+        pinned = self._pinned_policy(grant, current)
+        return both(self._judge(pinned, grant.database, catalog), self._judge(current, grant.database, catalog))
+
+    def settings(self, grant: Grant) -> dict[str, str]:
+        """See `opening.Judging`."""
+        catalog = self._catalogs[grant.database]
+        return startup_settings(self._pinned_policy(grant, self._current(grant)), catalog.server_version_num)
+
+    def renew(self, registry: Registry) -> None:
+        """Give every open session today's judge; end those that have none any more."""
+        for session in registry:
+            try:
+                session.relay.rejudge(self.for_grant(session.grant))
+            except LoginRefused as refused:
+                session.finish(refused.refusal, refused.truth)
+
+    def _current(self, grant: Grant) -> Policy:
+        try:
+            policy = self._policies.get(grant.policy)
+        except KeyError:
+            raise LoginRefused(refusal("policy gone", policy=grant.policy, grant=grant.id)) from None
+        if grant.database not in policy.databases:
+            raise LoginRefused(
+                refusal("policy gone", policy=grant.policy, grant=grant.id),
+                f"policy {grant.policy} no longer names database {grant.database}",
+            )
+        return policy
+
+    def _pinned_policy(self, grant: Grant, current: Policy) -> Policy:
+        """The policy as it was when the grant was made."""
+        if grant.policy_revision == current.revision:
+            return current
+        found = self._pinned.get(grant.policy_revision)
+        if found is None:
+            try:
+                found = parse(grant.policy_text, f"the policy of grant {grant.id}")
+            except PolicyError as broken:
+                raise LoginRefused(refusal("policy gone", policy=grant.policy, grant=grant.id), str(broken)) from None
+            self._pinned[grant.policy_revision] = found
+        return found
+
+    def _judge(self, policy: Policy, database: str, catalog: Catalog) -> Judge:
+        key = (policy.revision, database, catalog.revision)
+        judge = self._judges.get(key)
+        if judge is None:
+            mask_key = hmac.new(self._secret, b"mask " + policy.revision.encode(), hashlib.sha256).hexdigest()
+            judge = Judge(policy, catalog, key=mask_key)
+            for problem in judge.problems:
+                log.warning("policy_problem", policy=policy.name, database=database, problem=str(problem))
+            while len(self._judges) >= KEPT_JUDGES:
+                del self._judges[next(iter(self._judges))]
+            self._judges[key] = judge
+        return judge

@@ -1,0 +1,24 @@
+"""SQL statements that make, use or drop names: PREPARE, EXECUTE, DEALLOCATE, DECLARE, CLOSE, DISCARD.
+
+They act on the same names as Parse, Bind and Close do, so an `EXECUTE p` of a statement that the current policy
+denies must not run, whichever way `p` was prepared.
+"""
+
+from __future__ import annotations
+
+from proxy.policy.judge import Statement
+from proxy.session.answers import Answers
+from proxy.session.names import NAME_BYTES, Change
+from proxy.session.refusals import Refusal, refusal
+from proxy.session.talk import Talk
+
+
+def follow(statement: Statement, talk: Talk, answers: Answers) -> tuple[Refusal | None, list[Change]]:
+    """Carry out on the maps what the statement will do upstream; or the refusal, when it must not run."""
+    names = talk.names
+    if statement.kind == "execute":
+        name = statement.name or ""
+        return answers.usable(names.statements.get(name.encode()[:NAME_BYTES]), name), []
+    if statement.kind in ("prepare", "declare") and not names.room(len(statement.sql)):
+        return refusal("too many names"), []
+    return None, names.follow(statement, talk.judge)

@@ -1,0 +1,333 @@
+"""How a session begins, told in its order: start-up, token, grant, upstream, ready.
+
+Reads like the story that it is; what each step means lies in its own file. Every no is recorded with its true
+reason, and told as `refusals` has it. Invariants: before the token is proven nothing about a grant is told; a
+session is recorded before its client hears that it is open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import structlog
+
+from proxy.access.grants import Grants, admission
+from proxy.access.model import Grant
+from proxy.clock import Clock
+from proxy.config import Config, Database
+from proxy.policy.judge import Judges
+from proxy.session import login, parameters, upstream
+from proxy.session.channel import Channel, ChannelClosed
+from proxy.session.gate import Bounds
+from proxy.session.refusals import LoginRefused, Refusal, refusal
+from proxy.session.registry import WARN_BEFORE, Registry, Session
+from proxy.session.relay import Relay
+from proxy.session.results import FIXED_SETTINGS
+from proxy.session.talk import IDLE, Tally
+from proxy.session.upstream import Ready, UpstreamRefused
+from proxy.wire import build, startup
+from proxy.wire.framing import ProtocolViolation
+from proxy.wire.startup import Startup
+from recorder import events
+from recorder.journal import Recorder, RecordError
+
+log = structlog.get_logger()
+
+LONGEST_USER: Final = 63
+
+
+class Judging(Protocol):
+    """Where a grant's judge comes from."""
+
+    def for_grant(self, grant: Grant) -> Judges:
+        """The judge of the grant's database and policy. Raises LoginRefused where there is none."""
+
+    def settings(self, grant: Grant) -> dict[str, str]:
+        """The upstream settings that the grant's policy pins."""
+
+
+class Upstreams(Protocol):
+    """The way to the databases."""
+
+    async def dial(self, database: Database) -> Channel:
+        """A connection, inside TLS where the configuration says so. Raises UpstreamRefused."""
+
+    def cancel(self, database: Database, pid: int, secret: bytes) -> None:
+        """Stop what a backend is doing, in the background."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What an opening needs of the house. `accepting` says why no new session may begin, or nothing."""
+
+    config: Config
+    clock: Clock
+    grants: Grants
+    recorder: Recorder
+    judging: Judging
+    upstreams: Upstreams
+    registry: Registry
+    tally: Tally
+    accepting: Callable[[], Refusal | None]
+    counted: Callable[[str], None]
+    """Called with the outcome of each login: `ok`, or the reason of the refusal."""
+
+
+async def open_session(channel: Channel, desk: Desk, deadline: float) -> None:
+    """Take a connection from its first packet to its first ReadyForQuery. Never raises; `deadline` is loop time."""
+    who = _Who()
+    no: LoginRefused | None = None
+    try:
+        async with asyncio.timeout_at(deadline):
+            await _open(channel, desk, who)
+        return
+    except LoginRefused as refused:
+        no = refused
+    except ProtocolViolation as broken:
+        no = LoginRefused(refusal("protocol", text=broken.text))
+    except TimeoutError:
+        no = LoginRefused(refusal("login timeout", seconds=desk.config.login_timeout))
+    except ChannelClosed:
+        # libpq hangs up and comes again when it has to ask for a password: nothing has gone wrong.
+        log.info("client_left", address=channel.address, user=who.user, step=who.step)
+    except RecordError as broken:
+        no = LoginRefused(refusal("recording"), str(broken))
+    except asyncio.CancelledError:
+        channel.close()
+        raise
+    except Exception:
+        log.exception("opening_bug", address=channel.address, step=who.step)
+        no = LoginRefused(refusal("bug"))
+    if no is not None:
+        _refuse(channel, desk, who, no)
+    channel.close()
+
+
+@dataclass(slots=True)
+class _Who:
+    """What is known of the peer so far, for the record."""
+
+    user: str = ""
+    database: str = ""
+    grant: str | None = None
+    step: str = "start-up"
+
+
+async def _open(channel: Channel, desk: Desk, who: _Who) -> None:
+    packet = await _packet(channel)
+    if isinstance(packet, startup.Cancel):
+        _cancel(channel, desk, packet)
+        return
+    if not isinstance(packet, Startup):
+        raise ProtocolViolation("unexpected encryption request: one is enough")
+    who.user = packet.parameters.get("user", "")
+    who.database = packet.parameters.get("database") or who.user
+    if channel.tls is None and desk.config.listen.tls.mode == "require":
+        raise LoginRefused(refusal("tls required"))
+    if not who.user:
+        raise LoginRefused(refusal("no user"))
+    if packet.minor or packet.extensions:
+        channel.write(build.negotiate(0, packet.extensions))
+
+    who.step = "token"
+    found, verifier = await desk.grants.login(who.user[:LONGEST_USER])
+    who.grant = found.id if found is not None else None
+    grant = await login.prove(channel, who.user, found, verifier, desk.clock)
+
+    who.step = "grant"
+    judge = _admit(channel, desk, grant, who.database)
+    observe = judge.policy.mode == "observe"
+    wishes = parameters.allowed(packet.parameters, observe=observe)
+    limit = judge.policy.limits.sessions
+    if taken := desk.registry.take_seat(grant.id, limit):
+        raise LoginRefused(refusal("sessions", grant=grant.id, open=taken, limit=limit))
+    try:
+        who.step = "upstream"
+        database = desk.config.databases[grant.database]
+        asked = parameters.for_upstream(
+            wishes, desk.judging.settings(grant), user=database.credential.user, dbname=database.dbname
+        )
+        server, ready = await _dial(desk, database, asked, observe=observe)
+        who.step = "ready"
+        try:
+            _begin(channel, server, desk, grant, judge, ready, packet.parameters)
+        except BaseException:
+            server.close()
+            raise
+    except BaseException:
+        desk.registry.leave_seat(grant.id)
+        raise
+
+
+async def _packet(channel: Channel) -> startup.Opening:
+    head = await channel.exactly(8)
+    length, _ = startup.head(head)
+    return startup.parse(head + await channel.exactly(length - 8))
+
+
+def _cancel(channel: Channel, desk: Desk, asked: startup.Cancel) -> None:
+    """Postgres answers a CancelRequest with nothing at all, whether the key fits or not."""
+    session = desk.registry.by_key(asked.pid, asked.secret)
+    if session is not None:
+        session.cancel()
+    channel.close()
+
+
+def _admit(channel: Channel, desk: Desk, grant: Grant, database: str) -> Judges:
+    """The proof was right: from here on the client is told the truth."""
+    no = admission(grant, now=desk.clock.now(), database=database, address=channel.address)
+    if no is not None:
+        raise LoginRefused(refusal("admission", text=no.text, hint=no.hint), no.reason)
+    closed = desk.accepting()
+    if closed is not None:
+        raise LoginRefused(closed)
+    return desk.judging.for_grant(grant)
+
+
+async def _dial(desk: Desk, database: Database, asked: dict[str, str], *, observe: bool) -> tuple[Channel, Ready]:
+    """An upstream session that is ready. Raises LoginRefused."""
+    server: Channel | None = None
+    try:
+        server = await desk.upstreams.dial(database)
+        ready = await upstream.log_in(server, asked, database.credential.password(), desk.clock)
+        if not observe:
+            _check_settings(ready)
+        return server, ready
+    except BaseException as problem:
+        if server is not None:
+            server.close()
+        if isinstance(problem, UpstreamRefused):
+            raise LoginRefused(refusal("upstream", text=problem.text, hint=""), problem.truth) from None
+        if isinstance(problem, ConnectionError):
+            raise LoginRefused(
+                refusal("upstream", text="it closed the connection", hint="try again in a moment"), str(problem)
+            ) from None
+        raise
+
+
+def _check_settings(ready: Ready) -> None:
+    for name, value in FIXED_SETTINGS.items():
+        if ready.settings.get(name, value).lower() != value.lower():
+            raise UpstreamRefused(f"it insists on {name} = {ready.settings[name]}")
+
+
+def _begin(
+    channel: Channel,
+    server: Channel,
+    desk: Desk,
+    grant: Grant,
+    judge: Judges,
+    ready: Ready,
+    asked: dict[str, str],
+) -> None:
+    """Open the recording, tell the client, and start carrying."""
+    now = desk.clock.now()
+    observe = judge.policy.mode == "observe"
+    name = f"s-{now:%Y%m%d-%H%M%S}-{base64.b32encode(desk.clock.random(5)).decode().lower()}"
+    tls = channel.tls
+    recording = desk.recorder.open(
+        name,
+        events.SessionStart(
+            session=name,
+            grant=grant.id,
+            person=grant.person,
+            vendor=grant.vendor,
+            user=grant.id,
+            database=grant.database,
+            policy=judge.policy.name,
+            policy_revision=judge.policy.revision,
+            client_address=channel.address,
+            application_name=asked.get("application_name", ""),
+            tls=tls.version if tls is not None else None,
+            cipher=tls.cipher if tls is not None else None,
+            upstream_pid=ready.pid,
+            startup=dict(asked),
+        ),
+    )
+    database = desk.config.databases[grant.database]
+
+    def stop_upstream() -> None:
+        desk.upstreams.cancel(database, ready.pid, ready.secret)
+
+    def ended(busy: bool) -> None:
+        desk.registry.sessions.pop(name, None)
+        desk.registry.leave_seat(grant.id)
+        if busy:
+            stop_upstream()
+        log.info("session_end", session=name, grant=grant.id, reason=relay.reason)
+
+    relay = Relay(
+        client=channel,
+        upstream=server,
+        judge=judge,
+        recording=recording,
+        monotonic=desk.clock.monotonic,
+        tally=desk.tally,
+        bounds=Bounds(statement=desk.config.limits.statement_bytes),
+        on_end=ended,
+        observe=observe,
+    )
+    left = (grant.expires_at - now).total_seconds()
+    session = Session(
+        id=name,
+        grant=grant,
+        relay=relay,
+        pid=ready.pid,
+        secret=desk.registry.secret(ready.pid),
+        deadline=desk.clock.monotonic() + left,
+        idle_limit=judge.policy.limits.idle,
+        cancel_upstream=stop_upstream,
+        warned=left < 2 * WARN_BEFORE,
+    )
+    desk.registry.sessions[name] = session
+    hello = [build.AUTHENTICATION_OK, bytes(ready.relayed), build.key_data(ready.pid, session.secret)]
+    if judge.policy.greeting and not observe:
+        hello.append(build.notice(text=_greeting(grant, name)))
+    channel.write(b"".join((*hello, build.ready(IDLE))))
+    log.info("session_start", session=name, grant=grant.id, address=channel.address, database=grant.database)
+    desk.counted("ok")
+    server.carry(relay.upstream_data, relay.upstream_lost, relay.upstream_blocked)
+    channel.carry(relay.client_data, relay.client_lost, relay.client_blocked)
+
+
+def _greeting(grant: Grant, session: str) -> str:
+    until = f"{grant.expires_at:%Y-%m-%d %H:%M} UTC"
+    vendor = f" ({grant.vendor})" if grant.vendor else ""
+    return (
+        f"daypass: {grant.person}{vendor}, database {grant.database}, policy {grant.policy}, until {until}. "
+        f"This session is recorded as {session}."
+    )
+
+
+def _refuse(channel: Channel, desk: Desk, who: _Who, no: LoginRefused) -> None:
+    """Record a login that opened no session, then tell the client."""
+    desk.counted(no.refusal.reason)
+    log.warning(
+        "login_refused",
+        address=channel.address,
+        user=who.user,
+        grant=who.grant,
+        reason=no.refusal.reason,
+        truth=no.truth,
+    )
+    if who.user:
+        try:
+            node = desk.recorder.installation()
+            node.append(
+                events.Login(
+                    user=who.user,
+                    client_address=channel.address,
+                    outcome="refused",
+                    reason=no.truth,
+                    grant=who.grant,
+                    database=who.database,
+                )
+            )
+            node.flush()
+        except RecordError as broken:
+            log.error("record_failed", recording="installation", reason=str(broken))
+    channel.write(no.refusal.message)

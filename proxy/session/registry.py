@@ -1,0 +1,135 @@
+"""The sessions of this process: who sits where, whose cancel key is whose, whose time is up.
+
+A client gets the real process id of its backend and a secret that daypass made; the upstream's own secret never
+leaves this file. One tick serves all deadlines, so a session has no timer. Knows no sockets.
+Invariant: a grant's seat is taken before its upstream is dialled and given back exactly once.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from proxy.access.model import Grant
+from proxy.clock import Clock
+from proxy.session.refusals import Refusal, refusal
+from proxy.session.relay import Relay
+from recorder import events
+from recorder.journal import RecordError
+
+WARN_BEFORE: Final = 60.0
+"""Seconds before its grant ends at which a session is told, where the grant is longer than twice that."""
+SECRET_BYTES: Final = 4
+"""Length of a cancel secret in protocol 3.0."""
+
+
+@dataclass(slots=True)
+class Session:
+    """One open session. `deadline` is monotonic seconds; `cancel_upstream` stops what its backend is doing."""
+
+    id: str
+    grant: Grant
+    relay: Relay
+    pid: int
+    secret: bytes
+    deadline: float
+    idle_limit: float | None
+    cancel_upstream: Callable[[], None]
+    warned: bool = False
+
+    def tick(self, now: float) -> None:
+        """Look at the clock (monotonic seconds): warn, or end what is over."""
+        left = self.deadline - now
+        if left <= 0:
+            self.finish(refusal("expired", grant=self.grant.id), "the grant expired")
+        elif left <= WARN_BEFORE and not self.warned:
+            self.warned = True
+            self.relay.notice(f"daypass: grant {self.grant.id} ends in {left:.0f} s", hint="finish what is running")
+        elif self.idle_limit is not None and not self.relay.busy and now - self.relay.talk.active > self.idle_limit:
+            self.finish(refusal("idle", seconds=self.idle_limit), "idle for too long")
+
+    def finish(self, no: Refusal, detail: str) -> None:
+        """End the session with a last word."""
+        self.relay.end(no, detail)
+
+    def cancel(self) -> None:
+        """The client asked to cancel; only what is running now can be meant."""
+        try:
+            self.relay.talk.recording.append(events.Cancel())
+            self.relay.talk.recording.flush()
+        except RecordError as broken:
+            self.relay.end(refusal("recording"), str(broken))
+            return
+        self.cancel_upstream()
+
+
+@dataclass(slots=True)
+class Registry:
+    """All of them."""
+
+    clock: Clock
+    sessions: dict[str, Session] = field(default_factory=dict)
+    _seats: dict[str, int] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(list(self.sessions.values()))
+
+    def __len__(self) -> int:
+        return len(self.sessions)
+
+    def take_seat(self, grant: str, limit: int | None) -> int:
+        """Take a seat for the grant; 0, or how many are taken when none is free."""
+        taken = self._seats.get(grant, 0)
+        if limit is not None and taken >= limit:
+            return taken
+        self._seats[grant] = taken + 1
+        return 0
+
+    def leave_seat(self, grant: str) -> None:
+        """Give a seat back."""
+        left = self._seats.get(grant, 0) - 1
+        if left > 0:
+            self._seats[grant] = left
+        else:
+            self._seats.pop(grant, None)
+
+    def secret(self, pid: int) -> bytes:
+        """A new cancel secret that no open session with this process id has."""
+        taken = {session.secret for session in self if session.pid == pid}
+        while (secret := self.clock.random(SECRET_BYTES)) in taken:
+            continue
+        return secret
+
+    def by_key(self, pid: int, secret: bytes) -> Session | None:
+        """The session that a CancelRequest means; compared in constant time."""
+        found = None
+        for session in self:
+            if session.pid == pid and hmac.compare_digest(session.secret, secret):
+                found = session
+        return found
+
+    def tick(self) -> None:
+        """Look after every deadline once."""
+        now = self.clock.monotonic()
+        for session in self:
+            session.tick(now)
+
+    def keep_only(self, live: dict[str, Grant], seen: set[str]) -> None:
+        """End the sessions whose grant is not in `live` any more; follow a deadline that has moved nearer.
+
+        `seen` are the ids of the sessions that were open when `live` was asked for: it says nothing about others.
+        """
+        now, wall = self.clock.monotonic(), self.clock.now()
+        for session in self:
+            if session.id not in seen:
+                continue
+            grant = live.get(session.grant.id)
+            if grant is None:
+                if session.deadline > now + 1:
+                    session.finish(refusal("revoked", grant=session.grant.id, why=""), "the grant was revoked")
+                else:
+                    session.finish(refusal("expired", grant=session.grant.id), "the grant expired")
+            elif grant.expires_at < session.grant.expires_at:
+                session.deadline = min(session.deadline, now + (grant.expires_at - wall).total_seconds())

@@ -1,0 +1,154 @@
+"""What the two lanes of one session share: the ledger, the names, the recording, the state of the transaction.
+
+The gate (client to upstream) and the results (upstream to client) are two halves of one conversation; this is the
+table they both write on. It holds no rules. Invariant: statement numbers run from 1 without a gap, and a number is
+given out only together with the event that records it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from proxy.policy.judge import Judges, Statement
+from proxy.session.names import Names
+from proxy.session.refusals import Refusal
+from proxy.wire.ledger import Ledger, Owed
+from recorder import events
+from recorder.journal import Recording
+
+STATUS: Final = {ord("I"): "I", ord("T"): "T", ord("E"): "E"}
+IDLE: Final = ord("I")
+
+
+class Tally:
+    """Counters of the whole process, plain integers because they are touched for every statement."""
+
+    __slots__ = ("client_bytes", "denied", "rows", "statements", "upstream_bytes")
+
+    def __init__(self) -> None:
+        self.statements = 0
+        self.denied: dict[str, int] = {}
+        self.rows = 0
+        self.client_bytes = 0
+        self.upstream_bytes = 0
+
+
+class Talk:
+    """One session's shared state. `end` stops the session: a refusal for the client, a detail for the record."""
+
+    __slots__ = (
+        "active",
+        "end",
+        "judge",
+        "ledger",
+        "monotonic",
+        "n",
+        "names",
+        "observe",
+        "octets",
+        "recording",
+        "refused",
+        "rows",
+        "tally",
+        "tx",
+    )
+
+    def __init__(
+        self,
+        *,
+        judge: Judges,
+        recording: Recording,
+        monotonic: Callable[[], float],
+        tally: Tally,
+        end: Callable[[Refusal | None, str], None],
+        observe: bool = False,
+    ) -> None:
+        self.judge = judge
+        self.recording = recording
+        self.monotonic = monotonic
+        self.tally = tally
+        self.end = end
+        self.observe = observe
+        self.ledger = Ledger()
+        self.names = Names()
+        self.tx = IDLE
+        self.n = 0
+        self.refused = 0
+        self.rows = 0
+        self.octets = 0
+        self.active = monotonic()
+        """When the client last said something, monotonic seconds."""
+
+    def record(
+        self,
+        statement: Statement | None,
+        *,
+        protocol: str,
+        sql: str = "",
+        params: list[Any] | None = None,
+        name: str | None = None,
+        portal: str | None = None,
+        kind: str = "",
+    ) -> int:
+        """Record one statement (None: an empty text) and return its number."""
+        self.n = n = self.n + 1
+        tally = self.tally
+        tally.statements += 1
+        if statement is None:
+            event = events.Statement(
+                n=n, sql=sql, params=params, verdict="allow", rule=None, rewritten=None, kind=kind or "empty",
+                protocol=protocol, name=name, portal=portal, tx=STATUS[self.tx],
+            )  # fmt: skip
+        else:
+            event = events.Statement(
+                n=n,
+                sql=statement.sql,
+                params=params,
+                verdict=statement.verdict,
+                rule=statement.rule,
+                rewritten=statement.rewritten,
+                reason=statement.reason,
+                kind=kind or statement.kind,
+                protocol=protocol,
+                name=name if name is not None else statement.name,
+                portal=portal,
+                tx=STATUS[self.tx],
+                tables=list(statement.tables),
+                functions=list(statement.functions),
+            )
+        self.recording.append(event)
+        return n
+
+    def outcome(self, entry: Owed, n: int, sqlstate: str | None, tag: str | None) -> None:
+        """Record how statement `n` ended, with the rows that `entry` has counted since the one before."""
+        self.rows += entry.rows
+        self.octets += entry.octets
+        self.tally.rows += entry.rows
+        now = self.monotonic()
+        self.recording.append(
+            events.Outcome(
+                n=n,
+                rows=entry.rows,
+                bytes=entry.octets,
+                ms=round((now - entry.started) * 1000, 3),
+                sqlstate=sqlstate,
+                tag=tag,
+            )
+        )
+        entry.rows = entry.octets = 0
+        entry.started = now
+
+    def fail(self, entry: Owed, sqlstate: str) -> None:
+        """Every statement of `entry` that has not ended yet ends with `sqlstate`."""
+        if entry.n:
+            for n in range(entry.n + entry.done, entry.n + entry.count):
+                self.outcome(entry, n, sqlstate, None)
+            entry.done = entry.count
+
+    def denied(self, n: int, sqlstate: str, rule: str) -> None:
+        """Record that statement `n` was refused and never sent."""
+        self.refused += 1
+        denied = self.tally.denied
+        denied[rule] = denied.get(rule, 0) + 1
+        self.recording.append(events.Outcome(n=n, rows=0, bytes=0, ms=0.0, sqlstate=sqlstate))
