@@ -2,8 +2,8 @@
 
 asyncpg reads relations with their columns, the functions, types, operators and collations that are not Postgres's own,
 and the names of those that are. Nothing here knows of policies or of sessions. Invariant: a snapshot is read in one
-REPEATABLE READ transaction, never changes, and its `revision` (SHA-256 of its content) changes whenever anything that a
-verdict may depend on does.
+REPEATABLE READ transaction, without daypass's own schemas, and never changes; its `revision` (SHA-256 of its content)
+changes whenever anything that a verdict may depend on does.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SELECT c.oid, n.nspname, c.relname, c.relkind::text,
                   AND d.refobjid <> c.oid
                  WHERE r.ev_class = c.oid AND n.nspname NOT IN ('pg_catalog', 'information_schema')), '{}')
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c') AND n.nspname !~ '^pg_(toast|temp)'
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c') AND n.nspname !~ '^(pg_(toast|temp)|daypass_)'
 ORDER BY n.nspname, c.relname"""
 FUNCTIONS = """
 SELECT n.nspname, p.proname,
@@ -49,7 +49,7 @@ SELECT n.nspname, p.proname,
        l.lanname
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 JOIN pg_catalog.pg_language l ON l.oid = p.prolang
-WHERE n.nspname <> 'pg_catalog' AND n.nspname !~ '^pg_(toast|temp)'
+WHERE n.nspname <> 'pg_catalog' AND n.nspname !~ '^(pg_(toast|temp)|daypass_)'
 ORDER BY n.nspname, p.proname, p.oid"""
 BUILTIN_FUNCTIONS = """
 SELECT p.proname,
@@ -71,7 +71,7 @@ SELECT n.nspname, t.typname, t.typtype::text,
                   WHERE t.oid IN (x.castsource, x.casttarget)
                     AND f.pronamespace <> 'pg_catalog'::pg_catalog.regnamespace)
 FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
-WHERE n.nspname <> 'pg_catalog' AND n.nspname !~ '^pg_(toast|temp)'
+WHERE n.nspname <> 'pg_catalog' AND n.nspname !~ '^(pg_(toast|temp)|daypass_)'
   AND NOT (t.typtype = 'b' AND t.typelem <> 0 AND t.typname LIKE '\\_%') ORDER BY 1, 2"""
 BUILTIN_TYPES = """
 SELECT typname, typtype::text FROM pg_catalog.pg_type
@@ -84,18 +84,20 @@ SELECT pg_catalog.md5(pg_catalog.concat_ws('|',
   (SELECT pg_catalog.md5(pg_catalog.string_agg(c.oid::text || c.xmin::text, ',' ORDER BY c.oid))
    FROM pg_catalog.pg_class c WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c')
      AND c.oid >= 16384 AND c.relnamespace <> ALL (
-       SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname ~ '^pg_(toast|temp)')),
+       SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname ~ '^(pg_(toast|temp)|daypass_)')),
   (SELECT pg_catalog.md5(pg_catalog.string_agg(a.attrelid::text || a.attnum::text || a.xmin::text, ','
      ORDER BY a.attrelid, a.attnum)) FROM pg_catalog.pg_attribute a WHERE a.attrelid >= 16384 AND a.attnum > 0
-     AND a.attrelid IN (SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c'))),
+     AND a.attrelid IN (SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c')
+       AND c.relnamespace <> ALL (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname ~ '^daypass_'))),
   (SELECT pg_catalog.md5(pg_catalog.string_agg(p.oid::text || p.xmin::text, ',' ORDER BY p.oid))
    FROM pg_catalog.pg_proc p WHERE p.oid >= 16384),
   (SELECT pg_catalog.md5(pg_catalog.string_agg(o.oid::text || o.xmin::text, ',' ORDER BY o.oid))
    FROM pg_catalog.pg_operator o WHERE o.oid >= 16384),
   (SELECT pg_catalog.md5(pg_catalog.string_agg(t.oid::text || t.xmin::text, ',' ORDER BY t.oid))
-   FROM pg_catalog.pg_type t WHERE t.oid >= 16384),
+   FROM pg_catalog.pg_type t WHERE t.oid >= 16384 AND t.typnamespace <> ALL (
+     SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname ~ '^daypass_')),
   (SELECT pg_catalog.md5(pg_catalog.string_agg(n.oid::text || n.xmin::text, ',' ORDER BY n.oid))
-   FROM pg_catalog.pg_namespace n WHERE n.nspname !~ '^pg_(toast|temp)'),
+   FROM pg_catalog.pg_namespace n WHERE n.nspname !~ '^(pg_(toast|temp)|daypass_)'),
   (SELECT pg_catalog.md5(pg_catalog.string_agg(x.oid::text || x.xmin::text, ',' ORDER BY x.oid))
    FROM pg_catalog.pg_cast x WHERE x.oid >= 16384)))"""
 

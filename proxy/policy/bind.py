@@ -7,6 +7,7 @@ by the walk of `scope`. Invariant: what is not found here is not shown.
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 from dataclasses import dataclass, field
 
 from proxy.catalog import Catalog, Function, Relation
@@ -22,6 +23,7 @@ READABLE_KINDS = frozenset("rpvmf")
 class Shown:
     """What a policy shows of one relation. `substitute` is the SELECT that stands in for its name, None for all of it.
 
+    `view` is where a view of that SELECT stands in a database with ephemeral roles: (schema, name).
     `fenced`: it has a row filter; `keyed`: a mask in it holds a key. Both keep EXPLAIN away.
     """
 
@@ -29,6 +31,7 @@ class Shown:
     columns: tuple[str, ...]
     types: dict[str, str]
     substitute: str | None = None
+    view: tuple[str, str] | None = None
     fenced: bool = False
     keyed: bool = False
     no_star: bool = False
@@ -45,11 +48,16 @@ class Problem:
 
 @dataclass
 class Bound:
-    """See the module's text. `key` (hex) is the hash masks' key for this policy revision."""
+    """See the module's text. `key` (hex) is the hash masks' key for this policy revision.
+
+    `views` is the schema of this installation's views where roles are ephemeral. A view is named by its content, so
+    that two revisions which show a table alike share it, and one which does not cannot.
+    """
 
     policy: Policy
     catalog: Catalog
     key: str = ""
+    views: str | None = None
     problems: list[Problem] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -60,6 +68,8 @@ class Bound:
         self.allowed_functions = {tuple(name.split(".", 1)) for name in self.policy.model.functions.allow}
         self.schemas = {pattern.split(".")[0] for pattern in self.policy.model.tables} | set(self.path)
         for relation in self.catalog.relations:
+            if relation.schema.startswith("daypass_"):
+                continue
             if relation.schema in ("pg_catalog", "information_schema"):
                 self._bind_catalog(relation)
             elif relation.kind in READABLE_KINDS:
@@ -128,14 +138,21 @@ class Bound:
                 parts.append(f"{masks.expression(mask, column, types[column], self.key)} AS {quote(column)}")
         source = f"{quote(relation.schema)}.{quote(relation.name)}"
         substitute = f"SELECT {', '.join(parts)} FROM {source}"
+        view = None
         if table.rows is not None:
-            # OFFSET 0 is a fence: without it Postgres may run the vendor's conditions on rows that the filter hides.
-            substitute += f" WHERE {self._qualified(table.rows, relation)} OFFSET 0"
+            substitute += f" WHERE {self._qualified(table.rows, relation)}"
+        if self.views is not None:
+            mark = hashlib.sha256(f"{relation.oid} {substitute}".encode()).hexdigest()[:16]
+            view = self.views, f"{relation.name.encode()[:40].decode(errors='ignore')}_{mark}"
+        elif table.rows is not None:
+            # A fence: without it Postgres may run the vendor's conditions on rows that the filter hides.
+            substitute += " OFFSET 0"
         self.relations[relation.schema, relation.name] = Shown(
             relation,
             columns,
             types,
             substitute,
+            view,
             fenced=table.rows is not None,
             keyed="hash" in table.mask.values(),
         )

@@ -102,10 +102,10 @@ class Judges(Protocol):
 class Judge:
     """See the module's text. `key` is the hex key of hash masks."""
 
-    def __init__(self, policy: Policy, catalog: Catalog, *, key: str = "") -> None:
+    def __init__(self, policy: Policy, catalog: Catalog, *, key: str = "", views: str | None = None) -> None:
         self._policy = policy
         self.catalog = catalog
-        self.bound = Bound(policy, catalog, key)
+        self.bound = Bound(policy, catalog, key, views)
         self._guard = Guard(self.bound)
         self._texts: dict[bytes, Judgement] = {}
         self._shapes: dict[bytes, Judgement] = {}

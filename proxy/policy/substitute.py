@@ -84,12 +84,18 @@ def _replaced(sql: bytes, reference: Reference) -> Edit:
     if match is None or shown.substitute is None:
         raise Refused("substitute", "the table's name cannot be found in the text", "", start)
     node = reference.holder[reference.key]["RangeVar"]
+    alias = "" if reference.alias is not None else f" AS {quote(shown.relation.name)}"
+    if shown.view is not None:
+        schema, name = shown.view
+        node = {k: v for k, v in node.items() if k != "catalogname"} | {"schemaname": schema, "relname": name}
+        node.setdefault("alias", {"aliasname": shown.relation.name})
+        reference.holder[reference.key] = {"RangeVar": node}
+        return Edit(start, match.end(), f"{quote(schema)}.{quote(name)}{alias}".encode())
     replacement: Node = {
         "subquery": {"SelectStmt": _tree_of(shown.substitute)},
         "alias": node.get("alias") or {"aliasname": shown.relation.name},
     }
     reference.holder[reference.key] = {"RangeSubselect": replacement}
-    alias = "" if reference.alias is not None else f" AS {quote(shown.relation.name)}"
     return Edit(start, match.end(), f"({shown.substitute}){alias}".encode())
 
 
