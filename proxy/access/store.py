@@ -61,14 +61,14 @@ class Store:
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that only reads. Raises StoreError."""
         with self._named():
-            async with await self._connect() as connection:
+            async with self._connect() as connection:
                 yield connection
 
     @contextlib.asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that may write: committed at the end of the block, undone by an exception. Raises StoreError."""
         with self._named():
-            async with await self._connect() as connection:
+            async with self._connect() as connection:
                 # SQLite: takes the write lock at once. A transaction that reads first and writes later fails at once
                 # with "database is locked" when another has written in between, however long it is willing to wait.
                 writing = await connection.execution_options(**{_WRITE: True})
@@ -85,11 +85,16 @@ class Store:
         except SQLAlchemyError as error:
             raise StoreError(f"{self._name}: {_line(error)}") from error
 
-    async def _connect(self) -> AsyncConnection:
+    @contextlib.asynccontextmanager
+    async def _connect(self) -> AsyncIterator[AsyncConnection]:
         try:
-            return await self._engine.connect()
+            connection = await self._engine.connect()
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             raise StoreError(f"{self._name} cannot be reached: {_line(error)}") from error
+        try:
+            yield connection
+        finally:
+            await connection.close()
 
     async def _migrate(self) -> None:
         async with self.read() as connection:
