@@ -95,6 +95,8 @@ def cut_aside(fd: int, path: Path, *, offset: int, torn: bytes) -> str:
 def locked(fd: int, path: Path, *, patience: float = 2.0) -> Iterator[None]:
     """Hold the file against other processes of this host. RecordError after `patience` seconds: a holder never needs
     that long."""
+    if fd < 0:
+        raise RecordError(f"{path} is closed")
     deadline = time.monotonic() + patience
     while True:
         try:

@@ -14,6 +14,8 @@ from recorder.nodelog import At, Checkpoint, NodeCut, Opened, Seal
 from recorder.seal import check_line, check_text, fingerprint
 from recorder.walk import Finding, walk
 
+_LOOKS = 3
+
 
 @dataclass(slots=True)
 class Named:
@@ -43,17 +45,18 @@ def read(directory: Path, key: Ed25519PublicKey | None) -> NodeView:
     its own."""
     view = NodeView()
     # node.head first: it is never ahead of the log, so a log that grows meanwhile still fits it
-    end_text = _read_end_file(directory)
+    for _ in range(_LOOKS if files.in_use(directory) else 1):
+        end_text = _read_end_file(directory)
+        end = _end(end_text, key)
+        if end is not None or not end_text:
+            break  # else it may have been read while it was written over
     path = directory / files.NODE
-    end = nodelog.read_end(end_text) if end_text is not None else None
     hashes: dict[int, str] = {}
     if path.exists():
         reader = _Reader(view, key)
         seen = walk(path, files.NODE, wanted={end.seq} if end is not None else (), each=reader.line)
         view.lines, hashes = seen.lines, seen.hashes
         view.findings = seen.findings + view.findings
-    if end is not None and key is not None and not check_text(end.text(), end.sig, key):
-        end = None
     view.findings += _check_end(end_text, end, view.lines, hashes)
     return view
 
@@ -105,6 +108,13 @@ def _read_end_file(directory: Path) -> bytes | None:
         return (directory / files.HEAD).read_bytes()
     except FileNotFoundError:
         return None
+
+
+def _end(text: bytes | None, key: Ed25519PublicKey | None) -> nodelog.End | None:
+    end = nodelog.read_end(text) if text else None
+    if end is not None and key is not None and not check_text(end.text(), end.sig, key):
+        return None
+    return end
 
 
 def _check_end(text: bytes | None, end: nodelog.End | None, lines: int, hashes: dict[int, str]) -> list[Finding]:

@@ -35,7 +35,7 @@ def resolve(wanted: str | None, directory: Path | None) -> Target:
     path = Path(wanted)
     if path.is_dir():
         return _folder(path.absolute())
-    if path.is_file():
+    if path.is_file() or _was_there(path.absolute()):
         return _file(path.absolute(), directory)
     if directory is None:
         raise NotFoundError(f"{wanted} is neither a file nor a folder, and an id needs the recordings folder")
@@ -73,24 +73,37 @@ def _folder(path: Path) -> Target:
     if root is None or root == path:
         return Target(path)
     below = path.relative_to(root).as_posix() + "/"
-    known = set(files.session_files(root)) | (
-        nodelog.known_files(root / files.NODE) if (root / files.NODE).exists() else set()
-    )
-    return Target(root, frozenset(Path(file).stem for file in known if file.startswith(below)))
+    return Target(root, frozenset(Path(file).stem for file in _files(root) if file.startswith(below)))
+
+
+def _files(root: Path) -> set[str]:
+    """Every recording of a folder, on disk or named in its node log."""
+    node = root / files.NODE
+    named = nodelog.known_files(node) if node.exists() else set()
+    return named | set(files.session_files(root)) | {files.INSTALLATION}
+
+
+def _was_there(path: Path) -> bool:
+    """Whether this is the path of a recording that somebody removed."""
+    root = _root(path.parent)
+    return root is not None and path.relative_to(root).as_posix() in _files(root)
 
 
 def _file(path: Path, directory: Path | None) -> Target:
     root = _root(path.parent)
     if root is not None:
-        if path.name in (files.NODE, files.HEAD):
+        file = path.relative_to(root).as_posix()
+        if file in (files.NODE, files.HEAD):
             return Target(root, frozenset())
+        if file not in _files(root):
+            raise NotFoundError(f"{path} is no recording")
         return Target(root, frozenset({path.stem}))
     if directory is None:
         raise NotFoundError(
             f"{path} lies in no recordings folder; its seal is in the node log of the folder it came from"
         )
-    with path.open("rb") as file:
-        first = file.readline()
+    with path.open("rb") as lines:
+        first = lines.readline()
     try:
         id_ = msgspec.json.decode(first, type=SessionStart).session
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -25,6 +25,7 @@ from recorder.walk import Finding, Walk, walk
 
 NODE_ID = "node"
 INSTALLATION_ID = "installation"
+_LOOKS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +97,19 @@ def verify(
     key, used, key_findings = _key(directory, public_key)
     present = files.session_files(directory)  # before the log: it names all of these
     live = files.in_use(directory)
-    view = nodeview.read(directory, key)
-    if live and not view.files().issuperset(present):
-        view = nodeview.read(directory, key)  # opened between the two looks
-    view.findings += key_findings if view.lines or present else []
-    if present and not (directory / files.NODE).exists():
-        view.findings.append(Finding("missing", files.NODE, None, "the node log is gone"))
-    check = _Check(directory, view, live=live, copies=copies or {})
-    installation = directory / files.INSTALLATION
+    for _ in range(_LOOKS if live else 1):
+        view = nodeview.read(directory, key)
+        view.findings += key_findings if view.lines or present else []
+        if present and not (directory / files.NODE).exists():
+            view.findings.append(Finding("missing", files.NODE, None, "the node log is gone"))
+        results = _results(_Check(directory, view, live=live, copies=copies or {}), view, present, ids)
+        if not any(found.kind == "unlisted" for checked in results for found in checked.findings):
+            break  # else it may have been named in the log after we read that, and before we read the file
+    return Report(directory, used, tuple(results))
+
+
+def _results(check: "_Check", view: NodeView, present: list[str], ids: Collection[str] | None) -> list[Checked]:
+    installation = check.directory / files.INSTALLATION
     if installation.exists() and installation.stat().st_size:
         view.recordings.setdefault(INSTALLATION_ID, Named(files.INSTALLATION, 0))
     chosen = [(id_, named) for id_, named in view.recordings.items() if named.file and (ids is None or id_ in ids)]
@@ -114,7 +120,7 @@ def verify(
     if view.lines or view.findings:
         state = "damaged" if view.findings else "open"
         results.append(Checked(NODE_ID, files.NODE, state, view.lines, tuple(view.findings)))
-    return Report(directory, used, tuple(results))
+    return results
 
 
 def _key(directory: Path, given: Path | None) -> tuple[Ed25519PublicKey | None, KeyUsed, list[Finding]]:
@@ -132,7 +138,7 @@ def _key(directory: Path, given: Path | None) -> tuple[Ed25519PublicKey | None, 
 
 class _Check:
     def __init__(self, directory: Path, view: NodeView, *, live: bool, copies: Mapping[str, Path]) -> None:
-        self._directory = directory
+        self.directory = directory
         self._view = view
         self._live = live
         self._copies = copies
@@ -141,7 +147,7 @@ class _Check:
         """A recording that the node log names."""
         file = named.file
         try:
-            seen = walk(self._copies.get(id_, self._directory / file), file, wanted={head.seq for head in named.heads})
+            seen = walk(self._copies.get(id_, self.directory / file), file, wanted={head.seq for head in named.heads})
         except FileNotFoundError:
             gone = Finding("missing", file, None, f"line {named.line} of the node log names it, and it is gone")
             return Checked(id_, file, "damaged", None, (gone,))
@@ -162,7 +168,7 @@ class _Check:
         """A file that the node log does not name: the start of a session whose opening was cut short, or put there by
         another hand."""
         id_ = Path(file).stem
-        seen = walk(self._directory / file, file)
+        seen = walk(self.directory / file, file)
         findings = list(seen.findings)
         if seen.lines > ADOPTABLE or id_ in self._view.recordings:
             findings.append(Finding("unlisted", file, None, "the node log does not name this file"))

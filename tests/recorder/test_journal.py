@@ -132,6 +132,9 @@ def test_close_loses_nothing_and_seals_the_rest_as_interrupted(tmp_path: Path) -
     recorder.installation().append(Login(user="x", client_address="::1", outcome="refused", reason="unknown"))
     recorder.close()
     recorder.close()
+    recording.close(end())
+    with pytest.raises(RecordError, match="closed"):
+        recorder.installation().flush()
     assert json.loads(recording.path.read_bytes().splitlines()[-1])["n"] == 99
     assert events(tmp_path / "installation.jsonl") == ["login"]
     report = verify(tmp_path)

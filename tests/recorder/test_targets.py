@@ -46,6 +46,7 @@ def test_a_file_or_folder_inside(tmp_path: Path) -> None:
 def test_a_removed_file_counts_for_its_folder(tmp_path: Path) -> None:
     one, _ = sealed(tmp_path, "s-1", "s-2")
     one.unlink()
+    assert resolve(str(one), None) == Target(tmp_path, frozenset({"s-1"}))
     assert resolve(str(one.parent), None).ids == frozenset({"s-1", "s-2"})
 
 
@@ -61,3 +62,12 @@ def test_a_copy_outside(tmp_path: Path) -> None:
     copy.write_bytes(b"nonsense\n")
     with pytest.raises(NotFoundError, match="no recording that"):
         resolve(str(copy), tmp_path / "r")
+
+
+def test_a_file_that_is_no_recording(tmp_path: Path) -> None:
+    (one,) = sealed(tmp_path)
+    aside = one.with_name("s-1.jsonl.torn")
+    aside.write_bytes(b"x")
+    for other in (aside, tmp_path / "keys" / "public.pem"):
+        with pytest.raises(NotFoundError, match="is no recording"):
+            resolve(str(other), None)

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -215,6 +217,40 @@ class TestBeingWritten:
         with (tmp_path / "node.jsonl").open("ab") as file:
             file.write(b'{"seq":6,"at":"2026-11')
         assert verify(tmp_path).ok
+
+
+LIVE = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from recorder.journal import Recorder
+from tests.recorder.support import end, outcome, start, statement
+recorder = Recorder(Path(sys.argv[1]), now=lambda: datetime.now(UTC))
+print("ready", flush=True)
+for number in range(250):
+    recording = recorder.open(f"s-{number}", start(f"s-{number}"))
+    for n in range(1, 5):
+        recording.append(statement(n, "select " + "x" * 3000))
+        recording.flush()
+        if n == number % 5:
+            recorder.checkpoint()
+    recording.close(end())
+"""
+
+
+def test_a_busy_server_is_never_called_damaged(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", LIVE, str(tmp_path)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    try:
+        process.stdout.readline()
+        while process.poll() is None:
+            report = verify(tmp_path)
+            assert report.ok, report.to_dict()
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    assert len(verify(tmp_path).recordings) == 251
 
 
 def test_the_installations_recording_is_guarded_too(tmp_path: Path) -> None:
