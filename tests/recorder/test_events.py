@@ -1,8 +1,10 @@
 """Events: the keys that are promised are always there, and no content can stop a record."""
 
 import json
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,3 +69,13 @@ def test_no_event_has_a_key_of_the_line() -> None:
     assert len(kinds) >= 14  # with those of the node log
     for kind in kinds:
         assert not {"seq", "at", "prev", "event", "key", "sig"} & set(kind.__struct_fields__), kind
+
+
+def test_every_event_and_key_is_in_the_reference() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "record.md").read_text()
+    sections = dict(re.findall(r"^### `([a-z.]+)`\n(.*?)(?=^##)", text, re.DOTALL | re.MULTILINE))
+    kinds = {str(kind.__struct_config__.tag): kind for kind in Event.__subclasses__()}
+    assert sections.keys() == kinds.keys()
+    for name, kind in kinds.items():
+        for key in kind.__struct_fields__:
+            assert f"`{key}`" in sections[name], (name, key)
