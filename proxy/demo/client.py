@@ -146,6 +146,7 @@ class LibpqClient:
                 "sslmode": "require",
                 "channel_binding": "require",
                 "connect_timeout": 10,
+                "application_name": "daypass-demo",
             }.items()
         )
         self._conn = pq.PGconn.connect_start(conninfo.encode())

@@ -21,7 +21,8 @@ from rich.syntax import Syntax
 from proxy.demo.client import ClientError, connect
 from proxy.demo.postgres import PostgresError
 from proxy.demo.script import STEPS, Step
-from proxy.demo.stage import Stage, StageError
+from proxy.demo.served import ServedError
+from proxy.demo.stage import Stage
 
 
 class Play:
@@ -45,7 +46,7 @@ class Play:
                 self._verdict(time.monotonic() - began)
                 if not self._once:
                     self._invite(stage)
-        except (StageError, PostgresError) as error:
+        except (ServedError, PostgresError) as error:
             say(f"[red]daypass demo could not be set up:[/red] {escape(str(error))}")
             return 3
         return 1 if self._wrong else 0
@@ -70,7 +71,7 @@ class Play:
         try:
             client = connect(stage.login(grant), self._client)
         except ClientError as error:
-            raise StageError(f"the vendor could not log in: {error}\n{stage.log()}") from error
+            raise ServedError(f"the vendor could not log in: {error}\n{stage.served.log()}") from error
         self._title(f"What the vendor sees · {client.name} over TLS with channel binding")
         if client.greeting():
             self._console.print(escape(client.greeting()), style="cyan")
@@ -79,7 +80,7 @@ class Play:
             for step in STEPS:
                 self._step(step, client.run(step.sql))
         except ClientError as error:
-            raise StageError(f"the vendor's connection ended: {error}\n{stage.log()}") from error
+            raise ServedError(f"the vendor's connection ended: {error}\n{stage.served.log()}") from error
         finally:
             client.close()
 
@@ -105,9 +106,9 @@ class Play:
     def _owner(self, stage: Stage, grant: dict[str, Any]) -> None:
         self._title("What the owner keeps")
         session = self._session(stage, grant)
-        self._shell(stage, "session", "list")
-        self._shell(stage, "recording", "verify")
-        exported = stage.daypass("recording", "export", session, "--format", "jsonl").stdout
+        self._shell(stage, "session", "list", "-o", "table")
+        self._shell(stage, "recording", "verify", "-o", "table")
+        exported = stage.served.run("recording", "export", session, "--format", "jsonl").stdout
         self._recorded([json.loads(line) for line in exported.splitlines()])
         pace = ["--no-wait"] if self._once or not self._console.is_terminal else ["--speed", "4", "--max-idle", "0.5"]
         self._shell(stage, "recording", "replay", session, *pace)
@@ -116,11 +117,11 @@ class Play:
         """The id of the vendor's session, once it has ended and is sealed."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            for entry in json.loads(stage.daypass("session", "list", "-o", "json").stdout):
+            for entry in json.loads(stage.served.run("session", "list", "-o", "json").stdout):
                 if entry["grant"] == grant["grant"] and entry["state"] != "open":
                     return str(entry["session"])
             time.sleep(0.1)
-        raise StageError(f"the vendor's session is not in `session list` as ended\n{stage.log()}")
+        raise ServedError(f"the vendor's session is not in `session list` as ended\n{stage.served.log()}")
 
     def _recorded(self, events: list[dict[str, Any]]) -> None:
         """Every statement of the script stands in the record, and what was refused there too."""
@@ -136,9 +137,9 @@ class Play:
 
     def _shell(self, stage: Stage, *arguments: str) -> None:
         self._console.print(f"\n[bold]$ daypass {' '.join(arguments)}[/bold]")
-        done = stage.daypass(*arguments, check=False)
-        self._console.out((done.stdout + done.stderr).rstrip(), highlight=False)
-        self._check(f"daypass {arguments[0]} {arguments[1]}", done.returncode == 0, f"ended with {done.returncode}")
+        colour = self._console.is_terminal and not self._console.no_color
+        ended = stage.served.show(*arguments, width=self._console.width, colour=colour)
+        self._check(f"daypass {arguments[0]} {arguments[1]}", ended == 0, f"ended with {ended}")
 
     def _check(self, what: str, right: bool, why: str | None = None) -> None:
         self._checks += 1
@@ -170,7 +171,7 @@ class Play:
         self._console.out(f"PGPASSWORD={login.token} psql '{login.url()}'", highlight=False)
         self._console.print("\nThen be the owner:\n")
         for command in ("session list", "recording verify", f"grant revoke {grant['grant']} --reason enough"):
-            self._console.out(f"{stage.command()} {command}", highlight=False)
+            self._console.out(f"{stage.served.command()} {command}", highlight=False)
         self._console.print("\n[dim]Ctrl-C ends it all and leaves nothing behind.[/dim]")
         try:
             signal.pause()
