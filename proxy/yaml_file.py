@@ -148,8 +148,10 @@ def line_of(lines: Lines, path: tuple[str | int, ...]) -> int:
 
 def nearest(word: str, known: typing.Iterable[str]) -> str | None:
     """The one known word that somebody may have meant."""
-    close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
-    return close[0] if close else None
+    names = list(known)
+    close = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
+    begun = [name for name in names if len(word) > 1 and name.startswith(word.lower())]
+    return close[0] if close else begun[0] if len(begun) == 1 else None
 
 
 def findings(file: Path | str, lines: Lines, error: ValidationError, model: type[BaseModel]) -> list[Finding]:

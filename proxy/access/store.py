@@ -66,7 +66,10 @@ class Store:
 
     @contextlib.asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that may write: committed at the end of the block, undone by an exception. Raises StoreError."""
+        """A transaction that may write: committed at the end of the block, undone by an exception.
+
+        Raises StoreError.
+        """
         with self._named():
             async with self._connect() as connection:
                 # SQLite: takes the write lock at once. A transaction that reads first and writes later fails at once
