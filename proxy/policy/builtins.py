@@ -78,6 +78,8 @@ pg_opfamily_is_visible pg_statistics_obj_is_visible pg_table_is_visible pg_ts_co
 pg_ts_parser_is_visible pg_ts_template_is_visible pg_type_is_visible
 aclexplode acldefault pg_has_role has_schema_privilege has_database_privilege
 pg_advisory_unlock_all to_regtype
+getdatabaseencoding pg_describe_object pg_identify_object pg_available_extensions pg_available_extension_versions
+pg_basetype pg_sequence_parameters unicode_assigned hashtext hashtextextended
 """.split()  # noqa: SIM905 (a list that a reviewer reads)
 )
 # Allowed only with their schema written out: what drivers send on their own, not what a person asks.
@@ -111,6 +113,7 @@ CATALOG_HIDDEN: dict[str, dict[str, str | None]] = {
     },
     "pg_attribute": {"attmissingval": "NULL::pg_catalog.text"},
     "pg_proc": {"prosrc": None, "probin": None, "prosqlbody": None},
+    "pg_sequences": {"last_value": "NULL::pg_catalog.int8"},
     "pg_database": {
         "datfrozenxid": "NULL::pg_catalog.xid",
         "datminmxid": "NULL::pg_catalog.xid",
@@ -125,14 +128,19 @@ pg_foreign_data_wrapper pg_foreign_table pg_index pg_indexes pg_inherits pg_lang
 pg_operator pg_opfamily pg_partitioned_table pg_policy pg_proc pg_publication pg_publication_namespace
 pg_publication_rel pg_range pg_roles pg_sequence pg_shdescription pg_statistic_ext pg_tables pg_tablespace
 pg_timezone_abbrevs pg_timezone_names pg_transform pg_trigger pg_ts_config pg_ts_config_map pg_ts_dict pg_ts_parser
-pg_ts_template pg_type
+pg_ts_template pg_type pg_user pg_group pg_default_acl pg_available_extensions pg_available_extension_versions
+pg_sequences
 """.split()  # noqa: SIM905
 ) | {"pg_foreign_server"}
 INFORMATION_SCHEMA = frozenset(
     """
-character_sets check_constraints collations column_domain_usage columns constraint_column_usage
-constraint_table_usage domain_constraints domains element_types information_schema_catalog_name key_column_usage
-parameters referential_constraints schemata table_constraints tables
+applicable_roles attributes character_sets check_constraint_routine_usage check_constraints
+collation_character_set_applicability collations column_column_usage column_domain_usage column_privileges
+column_udt_usage columns constraint_column_usage constraint_table_usage data_type_privileges domain_constraints
+domain_udt_usage domains element_types enabled_roles foreign_tables information_schema_catalog_name key_column_usage
+parameters referential_constraints role_column_grants role_routine_grants role_table_grants role_udt_grants
+role_usage_grants routine_privileges schemata sequences sql_features sql_implementation_info sql_parts sql_sizing
+table_constraints table_privileges tables udt_privileges usage_privileges user_defined_types
 """.split()  # noqa: SIM905
 )
 

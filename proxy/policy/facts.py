@@ -10,7 +10,6 @@ the tables of the class are assigned.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +20,7 @@ from sqlglot.dialects.postgres import Postgres
 from proxy.policy import oracle
 from proxy.policy.refusal import Refused
 from proxy.policy.scope import Walk
+from proxy.policy.transcribe import transcribe
 
 _KEPT_PARSERS = ("CAST", "EXTRACT", "NORMALIZE", "OVERLAY", "POSITION", "SUBSTRING", "TRIM", "XMLELEMENT", "XMLTABLE")
 _parser: Any = Postgres.Parser
@@ -28,12 +28,6 @@ _parser.LAMBDAS = {token: parse for token, parse in _parser.LAMBDAS.items() if t
 _parser.FUNCTIONS = {}
 _parser.FUNCTION_PARSERS = {name: _parser.FUNCTION_PARSERS[name] for name in _KEPT_PARSERS}
 _dialect = Postgres()
-
-# Operators that sqlglot does not know; each gives way to one that it does, of the same length.
-_RARE = re.compile(
-    r"<<=|>>=|\|>>|<<\||&<\||\|&>|@-@|##|<\^|>\^|\?-\||\?\|\||\?#|&<|&>|~=|~<=~|~>=~|~<~|~>~|\*<>|\*<=|\*>=|\*<|\*>|\*="
-    r"|@@@|<<|>>|<#>|<=>|<->|-\|-|\|/|!!|&&|@@|@\?|@>|<@|\?&|\?\||\^@|\|\|/"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +40,20 @@ class Facts:
 
 
 def agree(text: str, walk: Walk, ctes: frozenset[str]) -> None:
-    """Raises Refused unless sqlglot finds in `text` the facts that the walk found."""
+    """Raises Refused unless sqlglot finds in `text` the facts that the walk found.
+
+    Where it cannot read the text or reads it otherwise, it gets a second chance with the same text in plainer words.
+    """
+    try:
+        _agree(text, walk, ctes)
+    except Refused:
+        plainer = transcribe(text)
+        if plainer == text:
+            raise
+        _agree(plainer, walk, ctes)
+
+
+def _agree(text: str, walk: Walk, ctes: frozenset[str]) -> None:
     root = _parse(text)
     if not isinstance(root, (exp.Select, exp.SetOperation, exp.Subquery, exp.Values, exp.Table)):
         raise _disagreement(f"sqlglot reads {type(root).__name__}")
@@ -65,12 +72,12 @@ def agree(text: str, walk: Walk, ctes: frozenset[str]) -> None:
         raise _disagreement("the functions differ")
 
 
-# What sqlglot shows as a call and Postgres's grammar as a node of its own.
+# What sqlglot shows as a call and Postgres's grammar as a node of its own (`second`: interval '…' day to second(2)).
 _SYNTAX = frozenset(
     """coalesce greatest least nullif grouping array row xmlelement xmlconcat xmlforest xmlparse xmlpi xmlroot
 xmlserialize xmlagg xmlattributes json_object json_array json_objectagg json_arrayagg json json_scalar json_serialize
 json_query json_value json_exists merge_action bernoulli system any some all exists cube rollup if
-current_date current_time current_timestamp localtime localtimestamp""".split()  # noqa: SIM905
+current_date current_time current_timestamp localtime localtimestamp second""".split()  # noqa: SIM905
 )
 
 
@@ -86,19 +93,18 @@ similar_to_escape xmlexists pg_collation_for system_user current_schema""".split
 
 
 def _parse(text: str) -> exp.Expr:
-    for candidate in (text, _RARE.sub(lambda m: "+" + " " * (len(m.group()) - 1), text)):
-        try:
-            roots = sqlglot.parse(candidate, dialect=_dialect)
-        except Exception as error:
-            problem = error
-            continue
-        found = [root for root in roots if root is not None and not isinstance(root, exp.Semicolon)]
-        if len(found) != 1:
-            raise _disagreement(f"sqlglot finds {len(found)} statements")
-        return found[0]
-    raise Refused(
-        "parser", "the second parser cannot read the statement", f"{str(problem).splitlines()[0][:120]}"
-    ) from None
+    try:
+        roots = sqlglot.parse(text, dialect=_dialect)
+    except Exception as error:  # beside its own errors it lets TypeError, UnboundLocalError and others through
+        raise Refused(
+            "parser",
+            "the second parser cannot read the statement",
+            (str(error) or type(error).__name__).splitlines()[0][:120],
+        ) from None
+    found = [root for root in roots if root is not None and not isinstance(root, exp.Semicolon)]
+    if len(found) != 1:
+        raise _disagreement(f"sqlglot finds {len(found)} statements")
+    return found[0]
 
 
 def _disagreement(what: str) -> Refused:
