@@ -87,6 +87,11 @@ QUALIFIED_ONLY = frozenset({"version"})
 # Allowed only with a constant first argument that names a setting in READABLE_SETTINGS or WRITABLE_SETTINGS.
 SETTING_READERS = frozenset({"current_setting"})
 SETTING_WRITERS = frozenset({"set_config"})
+# Functions whose first argument names a relation.
+NAMING = frozenset(
+    """pg_partition_ancestors pg_partition_root pg_partition_tree pg_get_serial_sequence pg_index_has_property
+pg_index_column_has_property pg_relation_is_publishable""".split()  # noqa: SIM905
+)
 # The length argument (0-based) of functions that make a value of any size out of nothing.
 SIZED = {"repeat": 1, "lpad": 1, "rpad": 1}
 SIZE_LIMIT = 10_000_000

@@ -212,6 +212,8 @@ class Guard:
         if name in builtins.WRITABLE_SETTINGS:
             if name == "client_encoding" and words not in (["utf8"], ["utf-8"], ["unicode"]):
                 raise Refused("setting", "client_encoding is UTF8 in this session", "SET client_encoding TO 'UTF8'")
+            if name == "client_min_messages" and words[0].startswith("debug"):
+                raise Refused("setting", "debugging messages of the server are refused", "notice is the lowest level")
             return
         if name == "search_path" and [str(v) for v in values] == list(self.bound.path):
             return

@@ -18,16 +18,16 @@ MAX_BRACKETS = 6
 MAX_TYPE_CALLS = 6
 MAX_COMMENTS = 8
 MAX_NAME = 63
-MAX_DEPTH = 60
+MAX_TOKENS = 20_000
 
 _TOKEN = re.compile(
     r"""(?P<space>[ \t\n\r\f\v]+)
     |(?P<line>--[^\n\r]*)
     |(?P<block>/\*)
-    |(?P<escape>[eE]'(?:[^'\\]|\\.|'')*')
+    |(?P<escape>[eE]'[^'\\]*(?:(?:\\.|'')[^'\\]*)*')
     |(?P<unicode>[uU]&["'])
-    |(?P<string>(?:[bBxXnN])?'(?:[^']|'')*')
-    |(?P<quoted>"(?:[^"]|"")*")
+    |(?P<string>[bBxXnN]?'[^']*(?:''[^']*)*')
+    |(?P<quoted>"[^"]*(?:""[^"]*)*")
     |(?P<dollar>\$(?P<tag>(?:[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_\x80-\U0010ffff]*)?)\$)
     |(?P<param>\$\d+)
     |(?P<word>[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*)
@@ -86,7 +86,7 @@ def scan(text: str) -> None:
     """One pass over the tokens. Raises Refused."""
     at, end, last_word = 0, len(text), ""
     stack: list[tuple[str, bool]] = []
-    parens = brackets = type_calls = 0
+    parens = brackets = type_calls = count = 0
     match = _TOKEN.match
     while at < end:
         token = match(text, at)
@@ -97,6 +97,10 @@ def scan(text: str) -> None:
             kind = "dollar"
         if kind == "space":
             continue
+        count += 1
+        if count > MAX_TOKENS:
+            hint = "Split a long IN list, or send the values as one array parameter."
+            raise _refuse("limit.text", f"the statement has more than {MAX_TOKENS} words", hint, text, start)
         if kind == "word":
             last_word = token.group()
             if not last_word.isascii():

@@ -133,12 +133,14 @@ class Names:
         name = words[-1]
         if self._settings(name, words, arguments, location):
             return
+        if name in builtins.NAMING and arguments:
+            self._named(_constant(arguments[0]), location)
         rivals = self.function(node["funcname"], location)
         if name in builtins.SIZED and words[:-1] in ((), ("pg_catalog",)) and len(arguments) > builtins.SIZED[name]:
             self.by_literal = True
             size = _constant(arguments[builtins.SIZED[name]])
-            if isinstance(size, int) and size > builtins.SIZE_LIMIT:
-                raise Refused("limit.size", f"{name}() would make a value of {size} characters", "", location)
+            if (isinstance(size, int) and size > builtins.SIZE_LIMIT) or _computed(arguments[builtins.SIZED[name]]):
+                raise Refused("limit.size", f"{name}() could make a value of any size", "Write the number.", location)
         self.by_literal |= bool(rivals)
         if rivals and not self._builtin_wins(name, node, rivals, types):
             rival = rivals[0]
@@ -235,14 +237,7 @@ class Names:
             return
         location = node.get("location")
         if target == "regclass":
-            words = oracle_identifier(value)
-            if words is None:
-                raise Refused("table", "this name is not judged", "", location)
-            found = self.bound.resolve(words[-2] if len(words) > 1 else None, words[-1])
-            if found is None or found not in self.bound.relations:
-                raise Refused(
-                    "table", f"{value} cannot be read under the policy {self.bound.policy.name}", "", location
-                )
+            self._named(value, location)
         elif target == "regnamespace":
             words = oracle_identifier(value)
             if words is None or words[-1] not in self.bound.schemas | {"pg_catalog", "information_schema"}:
@@ -252,6 +247,16 @@ class Names:
             if words is None or target in ("regoper", "regoperator"):
                 raise Refused("function", "this name is not judged", "", location)
             self.function([{"String": {"sval": w}} for w in words], location)
+
+    def _named(self, value: str | int | None, location: int | None) -> None:
+        """A constant that names a relation: one that can be read, or an oid."""
+        if not isinstance(value, str) or value.isdigit() or value == "-":
+            return
+        self.by_literal = True
+        words = oracle_identifier(value)
+        found = self.bound.resolve(words[-2] if len(words) > 1 else None, words[-1]) if words else None
+        if found is None or found not in self.bound.relations:
+            raise Refused("table", f"{value} cannot be read under the policy {self.bound.policy.name}", "", location)
 
     def collation(self, node: Node) -> None:
         """A collation: Postgres's own, or of a schema of the policy."""
@@ -295,6 +300,22 @@ def _constant(node: Node) -> str | int | None:
         digits: str = inner["fval"]["fval"]
         return int(digits) if digits.isdigit() else None
     return None
+
+
+def _computed(node: Any) -> bool:
+    """Whether an expression is made of constants alone without being one: its value is not known here."""
+    if _constant(node) is not None or "A_Const" in node:
+        return False
+    stack = [node]
+    while stack:
+        part = stack.pop()
+        if isinstance(part, list):
+            stack += part
+        elif isinstance(part, dict):
+            if "ColumnRef" in part or "ParamRef" in part:
+                return False
+            stack += part.values()
+    return True
 
 
 def _type_of(node: Node, columns: dict[str, str | None]) -> str | None:

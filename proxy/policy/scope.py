@@ -149,22 +149,24 @@ class Walk:
         return self._output(node, rels, given)
 
     def _output(self, node: Node, rels: list[Rel], given: Columns) -> Columns:
-        out = Columns()
+        names: list[str | None] = []
+        exact = True
         for item in node.get("targetList", []):
             target = item["ResTarget"]
             value = target["val"]
             if not columns.is_star(value):
-                out = out + Columns((target.get("name") or columns.name_of(value),))
+                names.append(target.get("name") or columns.name_of(value))
                 continue
             fields = oracle.names(value["ColumnRef"]["fields"]) if "ColumnRef" in value else ()
+            found = columns.UNKNOWN
             if len(fields) == 1:
-                out = out + given
+                found = given
             elif len(fields) > 1:
                 same = [r for r in rels if r.name == fields[-2]]
-                out = out + (same[0].columns if len(same) == 1 else columns.UNKNOWN)
-            else:
-                out = out + columns.UNKNOWN
-        return out
+                found = same[0].columns if len(same) == 1 else columns.UNKNOWN
+            names += found.names
+            exact &= found.exact
+        return Columns(tuple(names), exact)
 
     def _with(self, clause: Node, ctes: Ctes) -> Ctes:
         scope = dict(ctes)
