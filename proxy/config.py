@@ -79,6 +79,18 @@ def _state_url(value: str, info: ValidationInfo) -> str:
     raise ValueError("expected sqlite:///FILE or postgresql://USER@HOST/NAME")
 
 
+_RESULTS = r"^(none|counts|digest|full|sample:[1-9][0-9]{0,8})$"
+
+
+def _results(value: str) -> str:
+    if not re.match(_RESULTS, value):
+        guess = nearest(value, ["none", "counts", "digest", "full", "sample:10"])
+        raise ValueError(
+            "expected none, counts, digest, sample:N or full" + (f" (did you mean {guess}?)" if guess else "")
+        )
+    return value
+
+
 def _workers(value: Any) -> Any:
     return len(os.sched_getaffinity(0)) if value == "auto" else value
 
@@ -87,7 +99,9 @@ BesideFile = Annotated[Path, AfterValidator(_beside)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 OpenPort = Annotated[int, Field(ge=0, le=65535, description="0 takes a free one")]
 Name = Annotated[str, Field(min_length=1)]
-Results = Annotated[str, Field(pattern=r"^(none|counts|digest|full|sample:[1-9][0-9]{0,8})$")]
+Results = Annotated[
+    str, AfterValidator(_results), WithJsonSchema({"type": "string", "pattern": _RESULTS, "examples": ["counts"]})
+]
 
 
 class _Model(BaseModel):

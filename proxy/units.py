@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 _MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 _SIZE = {"TiB": 1 << 40, "GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10, "B": 1}
 _DURATION_PATTERN = r"^(?:\d{1,9}d)?(?:\d{1,9}h)?(?:\d{1,9}m)?(?:\d{1,9}s)?(?:\d{1,9}ms)?$"
-_SIZE_PATTERN = r"^\d{1,12}(?:B|KiB|MiB|GiB|TiB)$"
+_SIZE_PATTERN = r"^\d{1,18}(?:B|KiB|MiB|GiB|TiB)$"
 LONGEST = 3650 * 86_400.0  # seconds; ten years, so that no sum of dates can overflow
 
 

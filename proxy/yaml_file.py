@@ -19,6 +19,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from proxy.units import format_duration
+
 Lines = Mapping[tuple[str | int, ...], int]
 """The line (from 1) of each key and list item, by its path from the top."""
 
@@ -67,7 +69,12 @@ def parse_yaml(text: str, file: Path | str) -> tuple[Any, Lines]:
     """As `read_yaml`, for a text that is at hand. `file` only names it. Raises FindingsError."""
     if len(text) > _MAX_BYTES:
         raise FindingsError([Finding(str(file), 0, "", f"is larger than {_MAX_BYTES >> 20} MiB")])
-    loader = yaml.SafeLoader(text)
+    try:
+        loader = yaml.SafeLoader(text)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        message = f"a character that YAML forbids: U+{ord(text[error.position]):04X}"
+        raise FindingsError([Finding(str(file), line, "", message)]) from None
     try:
         root = loader.get_single_node()
         if root is None:
@@ -82,7 +89,7 @@ def parse_yaml(text: str, file: Path | str) -> tuple[Any, Lines]:
         what = " ".join(part for part in (error.context, error.problem) if part)
         raise FindingsError([Finding(str(file), mark.line + 1 if mark else 0, "", f"is not YAML: {what}")]) from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        # ValueError: a date such as 2026-13-45; YAMLError without a mark: a character that YAML forbids
+        # ValueError: a date such as 2026-13-45
         raise FindingsError([Finding(str(file), 0, "", f"is not YAML: {str(error).splitlines()[0]}")]) from None
     except RecursionError:
         raise FindingsError([Finding(str(file), 0, "", "is nested too deeply")]) from None
@@ -193,13 +200,18 @@ _TEXTS: dict[str, Callable[[dict[str, Any]], str]] = {
     "model_type": lambda _: "a table of keys was expected",
     "model_attributes_type": lambda _: "a table of keys was expected",
     "path_type": lambda _: "a path was expected",
-    "greater_than": lambda c: f"must be more than {c['gt']}",
-    "greater_than_equal": lambda c: f"must be {c['ge']} or more",
-    "less_than": lambda c: f"must be less than {c['lt']}",
-    "less_than_equal": lambda c: f"must be {c['le']} or less",
+    "greater_than": lambda c: f"must be more than {_bound(c['gt'])}",
+    "greater_than_equal": lambda c: f"must be {_bound(c['ge'])} or more",
+    "less_than": lambda c: f"must be less than {_bound(c['lt'])}",
+    "less_than_equal": lambda c: f"must be {_bound(c['le'])} or less",
     "string_too_short": lambda _: "must not be empty",
     "too_short": lambda _: "must not be empty",
 }
+
+
+def _bound(value: Any) -> str:
+    """A limit as people write it: the floats of these files are durations."""
+    return format_duration(value) if isinstance(value, float) and value else f"{value:g}"
 
 
 def _unknown_key(key: str, known: list[str]) -> str:

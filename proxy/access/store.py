@@ -12,7 +12,6 @@ import os
 import re
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from proxy.access.tables import installation
+from proxy.clock import SystemClock
 
 HEAD = "0001"
 """The newest migration; a test compares it with the folder."""
@@ -109,7 +109,7 @@ class Store:
                 await connection.run_sync(self._upgrade)
                 if (await connection.execute(sa.select(installation.c.only))).first() is None:
                     row = {"only": 1, "id": secrets.token_hex(4), "mock_key": secrets.token_bytes(32)}
-                    await connection.execute(installation.insert().values(created_at=datetime.now(UTC), **row))
+                    await connection.execute(installation.insert().values(created_at=SystemClock().now(), **row))
 
     def _upgrade(self, connection: sa.Connection) -> None:
         from alembic import command  # noqa: PLC0415  (slow to import, needed once in a state's life)
