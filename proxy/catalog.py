@@ -33,7 +33,12 @@ SELECT c.oid, n.nspname, c.relname, c.relkind::text,
                  JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass
                   AND d.objid = r.oid AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
                   AND d.refobjid <> c.oid
-                 WHERE r.ev_class = c.oid AND n.nspname NOT IN ('pg_catalog', 'information_schema')), '{}')
+                 WHERE r.ev_class = c.oid AND n.nspname NOT IN ('pg_catalog', 'information_schema')), '{}'),
+       coalesce((SELECT array_agg(DISTINCT d.refobjid::bigint) FROM pg_catalog.pg_rewrite r
+                 JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass
+                  AND d.objid = r.oid AND d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass
+                 WHERE r.ev_class = c.oid AND n.nspname NOT IN ('pg_catalog', 'information_schema')), '{}'),
+       coalesce((SELECT array_agg(i.inhparent::bigint) FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid), '{}')
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c') AND n.nspname !~ '^(pg_(toast|temp)|daypass_)'
 ORDER BY n.nspname, c.relname"""
@@ -46,7 +51,7 @@ SELECT n.nspname, p.proname,
                  JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
                  WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid
                    AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e'), ''),
-       l.lanname
+       l.lanname, p.oid, p.provariadic <> 0
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 JOIN pg_catalog.pg_language l ON l.oid = p.prolang
 WHERE n.nspname <> 'pg_catalog' AND n.nspname !~ '^(pg_(toast|temp)|daypass_)'
@@ -61,21 +66,36 @@ SELECT n.nspname, o.oprname, pn.nspname, p.proname
 FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
 JOIN pg_catalog.pg_proc p ON p.oid = o.oprcode JOIN pg_catalog.pg_namespace pn ON pn.oid = p.pronamespace
 WHERE n.nspname <> 'pg_catalog' ORDER BY 1, 2, o.oid"""
+# A type runs code where a domain's check hangs on it or on a part of it, however deep.
 TYPES = """
+WITH RECURSIVE parts(whole, part) AS (
+  SELECT oid, typbasetype FROM pg_catalog.pg_type WHERE typbasetype <> 0
+  UNION ALL SELECT oid, typelem FROM pg_catalog.pg_type WHERE typelem <> 0
+  UNION ALL SELECT rngtypid, rngsubtype FROM pg_catalog.pg_range
+  UNION ALL SELECT rngmultitypid, rngtypid FROM pg_catalog.pg_range
+  UNION ALL SELECT t.oid, a.atttypid FROM pg_catalog.pg_type t
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+), found(oid) AS (
+  SELECT k.contypid FROM pg_catalog.pg_constraint k WHERE k.contypid >= 16384
+  UNION SELECT p.whole FROM parts p JOIN found f ON f.oid = p.part
+)
 SELECT n.nspname, t.typname, t.typtype::text,
        coalesce((SELECT e.extname FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
                  WHERE d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND d.objid = t.oid
                    AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e'), ''),
-       EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.contypid = t.oid)
-       OR EXISTS (SELECT FROM pg_catalog.pg_cast x JOIN pg_catalog.pg_proc f ON f.oid = x.castfunc
-                  WHERE t.oid IN (x.castsource, x.casttarget)
-                    AND f.pronamespace <> 'pg_catalog'::pg_catalog.regnamespace)
+       t.oid IN (SELECT found.oid FROM found)
 FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
 WHERE n.nspname <> 'pg_catalog' AND n.nspname !~ '^(pg_(toast|temp)|daypass_)'
   AND NOT (t.typtype = 'b' AND t.typelem <> 0 AND t.typname LIKE '\\_%') ORDER BY 1, 2"""
 BUILTIN_TYPES = """
 SELECT typname, typtype::text FROM pg_catalog.pg_type
 WHERE typnamespace = 'pg_catalog'::pg_catalog.regnamespace ORDER BY 1"""
+CASTS = """
+SELECT pg_catalog.format_type(x.castsource, NULL), pg_catalog.format_type(x.casttarget, NULL), n.nspname, f.proname,
+       x.castcontext = 'i'
+FROM pg_catalog.pg_cast x JOIN pg_catalog.pg_proc f ON f.oid = x.castfunc
+JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace
+WHERE n.nspname <> 'pg_catalog' ORDER BY 1, 2"""
 COLLATIONS = """
 SELECT DISTINCT n.nspname, c.collname FROM pg_catalog.pg_collation c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.collnamespace WHERE n.nspname <> 'pg_catalog' ORDER BY 1, 2"""
@@ -104,7 +124,11 @@ SELECT pg_catalog.md5(pg_catalog.concat_ws('|',
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """One relation. `kind` is pg_class.relkind; `reads` are the oids of what a view's rule depends on."""
+    """One relation. `kind` is pg_class.relkind.
+
+    `reads` and `calls` are the oids of the relations and functions that a view's rule depends on; `parents` those of
+    the tables that it is a partition or an inheritance child of.
+    """
 
     oid: int
     schema: str
@@ -114,6 +138,8 @@ class Relation:
     types: tuple[str, ...]
     primary_key: tuple[str, ...] = ()
     reads: tuple[int, ...] = ()
+    calls: tuple[int, ...] = ()
+    parents: tuple[int, ...] = ()
 
     @property
     def qualified(self) -> str:
@@ -131,6 +157,8 @@ class Function:
     security_definer: bool
     extension: str = ""
     language: str = ""
+    oid: int = 0
+    variadic: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +173,24 @@ class Operator:
 
 @dataclass(frozen=True, slots=True)
 class Type:
-    """A type that is not Postgres's own. `runs_code`: a check constraint or a cast function of its own hangs on it."""
+    """A type that is not Postgres's own. `runs_code`: a domain's check hangs on it or on a part of it."""
 
     schema: str
     name: str
     kind: str
     extension: str = ""
     runs_code: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """A cast that a function which is not Postgres's own carries out. Types in format_type's words."""
+
+    source: str
+    target: str
+    function_schema: str
+    function: str
+    implicit: bool
 
 
 @dataclass(frozen=True)
@@ -164,6 +203,7 @@ class Catalog:
     functions: tuple[Function, ...]
     operators: tuple[Operator, ...]
     types: tuple[Type, ...]
+    casts: tuple[Cast, ...]
     collations: tuple[tuple[str, str], ...]
     builtin_functions: dict[str, tuple[tuple[str, ...], ...]]
     builtin_types: dict[str, str]
@@ -177,6 +217,15 @@ class Catalog:
     def dump(self) -> bytes:
         """The snapshot as JSON: what `policy explain --catalog FILE` reads."""
         return msgspec.json.encode({name: getattr(self, name) for name in _Wire.__struct_fields__})
+
+    @cached_property
+    def functions_by_oid(self) -> dict[int, Function]:
+        return {f.oid: f for f in self.functions}
+
+    @cached_property
+    def type_names(self) -> frozenset[str]:
+        """Names of types that are not Postgres's own, whatever their schema."""
+        return frozenset(t.name for t in self.types)
 
     @cached_property
     def by_name(self) -> dict[tuple[str, str], Relation]:
@@ -214,6 +263,7 @@ class _Wire(msgspec.Struct):
     functions: tuple[Function, ...]
     operators: tuple[Operator, ...]
     types: tuple[Type, ...]
+    casts: tuple[Cast, ...]
     collations: tuple[tuple[str, str], ...]
     builtin_functions: dict[str, tuple[tuple[str, ...], ...]]
     builtin_types: dict[str, str]
@@ -234,16 +284,30 @@ async def fingerprint(connection: asyncpg.Connection[Any]) -> str:
     return value
 
 
+def _relation(row: asyncpg.Record) -> Relation:
+    oid, schema, name, kind, columns, types, key, reads, calls, parents = row
+    return Relation(
+        oid,
+        schema,
+        name,
+        kind,
+        tuple(columns),
+        tuple(types),
+        tuple(key),
+        tuple(sorted(reads)),
+        tuple(sorted(calls)),
+        tuple(sorted(parents)),
+    )
+
+
 async def read(connection: asyncpg.Connection[Any]) -> Catalog:
     """A snapshot over an open connection."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         mark = await fingerprint(connection)
-        relations = tuple(
-            Relation(r[0], r[1], r[2], r[3], tuple(r[4]), tuple(r[5]), tuple(r[6]), tuple(sorted(r[7])))
-            for r in await connection.fetch(RELATIONS)
-        )
+        relations = tuple(_relation(r) for r in await connection.fetch(RELATIONS))
         functions = tuple(
-            Function(r[0], r[1], tuple(r[2]), r[3], r[4], r[5], r[6]) for r in await connection.fetch(FUNCTIONS)
+            Function(r[0], r[1], tuple(r[2]), r[3], r[4], r[5], r[6], r[7], r[8])
+            for r in await connection.fetch(FUNCTIONS)
         )
         builtin: dict[str, list[tuple[str, ...]]] = {}
         for row in await connection.fetch(BUILTIN_FUNCTIONS):
@@ -255,6 +319,7 @@ async def read(connection: asyncpg.Connection[Any]) -> Catalog:
             functions=functions,
             operators=tuple(Operator(*r) for r in await connection.fetch(OPERATORS)),
             types=tuple(Type(*r) for r in await connection.fetch(TYPES)),
+            casts=tuple(Cast(*r) for r in await connection.fetch(CASTS)),
             collations=tuple((r[0], r[1]) for r in await connection.fetch(COLLATIONS)),
             builtin_functions={name: tuple(overloads) for name, overloads in builtin.items()},
             builtin_types={r[0]: r[1] for r in await connection.fetch(BUILTIN_TYPES)},

@@ -10,7 +10,7 @@ import fnmatch
 import hashlib
 from dataclasses import dataclass, field
 
-from proxy.catalog import Catalog, Function, Relation
+from proxy.catalog import Cast, Catalog, Function, Relation
 from proxy.policy import builtins, masks, oracle
 from proxy.policy.builtins import quote
 from proxy.policy.model import Policy, SqlMask, Table
@@ -24,7 +24,7 @@ class Shown:
     """What a policy shows of one relation. `substitute` is the SELECT that stands in for its name, None for all of it.
 
     `view` is where a view of that SELECT stands in a database with ephemeral roles: (schema, name).
-    `fenced`: it has a row filter; `keyed`: a mask in it holds a key. Both keep EXPLAIN away.
+    `unplanned`: EXPLAIN would tell of its row filter or of a mask's key; `masked`: columns whose statistics it would.
     """
 
     relation: Relation
@@ -32,8 +32,8 @@ class Shown:
     types: dict[str, str]
     substitute: str | None = None
     view: tuple[str, str] | None = None
-    fenced: bool = False
-    keyed: bool = False
+    unplanned: bool = False
+    masked: frozenset[str] = frozenset()
     no_star: bool = False
 
 
@@ -153,8 +153,8 @@ class Bound:
             types,
             substitute,
             view,
-            fenced=table.rows is not None,
-            keyed="hash" in table.mask.values(),
+            unplanned=table.rows is not None or "hash" in table.mask.values(),
+            masked=frozenset(c for c in columns if c in table.mask),
         )
 
     def _problem_of(self, relation: Relation, pattern: str, table: Table) -> str | None:
@@ -176,9 +176,13 @@ class Bound:
         if relation.kind in "vm" and not table.trusted:
             behind = self._behind(relation)
             if behind:
-                return (
-                    f"the view reads {behind}, which the policy does not show whole; mark it trusted: true to show it"
-                )
+                return f"the view uses {behind}, which the policy does not give whole; mark it trusted: true to show it"
+        stricter = self._stricter_parent(relation) if not exact else None
+        if stricter:
+            return f"it is a part of {stricter}, of which the policy shows less; name it by itself to show it"
+        source = self._cast_source(relation)
+        if source:
+            return f"its column {source} is cast by a function that the policy does not allow"
         try:
             for sql in [table.rows, *(m.sql for m in table.mask.values() if isinstance(m, SqlMask))]:
                 if sql is not None:
@@ -188,8 +192,38 @@ class Bound:
             return f"{what}{refused.reason}{'; ' + refused.hint if refused.hint else ''}"
         return None
 
+    def _stricter_parent(self, relation: Relation) -> str | None:
+        """The first table above a partition or inheritance child that has an entry of its own with less in it."""
+        for oid in relation.parents:
+            parent = self.catalog.by_oid.get(oid)
+            if parent is None:
+                continue
+            found = self._entry(parent)
+            if found is not None and not found[1].whole:
+                return parent.qualified
+            above = self._stricter_parent(parent)
+            if above:
+                return above
+        return None
+
+    def cast_refused(self, cast: Cast) -> bool:
+        """Whether a cast's function may not run."""
+        overloads = [
+            f for f in self.catalog.functions_by_name.get(cast.function, ()) if f.schema == cast.function_schema
+        ]
+        return not all(self.function_allowed(f) for f in overloads)
+
+    def _cast_source(self, relation: Relation) -> str | None:
+        """A column whose values a user-defined implicit cast may turn into something else at any place."""
+        sources = {c.source for c in self.catalog.casts if c.implicit and self.cast_refused(c)}
+        return next((c for c, t in zip(relation.columns, relation.types, strict=True) if t in sources), None)
+
     def _behind(self, view: Relation, seen: frozenset[int] = frozenset()) -> str | None:
-        """The first relation under a view that the policy does not show whole."""
+        """The first relation or function under a view that the policy does not give whole."""
+        for oid in view.calls:
+            function = self.catalog.functions_by_oid.get(oid)
+            if function is not None and not self.function_allowed(function):
+                return f"{function.schema}.{function.name}()"
         for oid in view.reads:
             relation = self.catalog.by_oid.get(oid)
             if relation is None or oid in seen:

@@ -38,7 +38,7 @@ ts_token_type ts_debug
 gen_random_uuid uuidv4 uuidv7 uuid_extract_timestamp uuid_extract_version
 xml xmlagg xmlcomment xmlconcat2 xmlexists xml_is_well_formed xml_is_well_formed_content xml_is_well_formed_document
 xpath xpath_exists xmltext
-array_agg array_agg_transfn array_append array_cat array_dims array_fill array_length array_lower array_ndims
+array_agg array_agg_transfn array_append array_cat array_dims array_length array_lower array_ndims
 array_position array_positions array_prepend array_remove array_replace array_reverse array_sample array_shuffle
 array_sort array_to_json array_to_string array_upper cardinality trim_array unnest generate_subscripts generate_series
 isempty lower_inc lower_inf upper_inc upper_inf range_agg range_merge range_intersect_agg multirange
@@ -94,7 +94,7 @@ pg_index_column_has_property pg_relation_is_publishable""".split()  # noqa: SIM9
 )
 # The length argument (0-based) of functions that make a value of any size out of nothing.
 SIZED = {"repeat": 1, "lpad": 1, "rpad": 1}
-SIZE_LIMIT = 10_000_000
+SIZE_LIMIT = 10_000
 # Functions of the information_schema that JDBC's metadata queries use.
 INFORMATION_SCHEMA_FUNCTIONS = frozenset(
     {"_pg_expandarray", "_pg_truetypid", "_pg_truetypmod", "_pg_char_max_length", "_pg_numeric_precision"}

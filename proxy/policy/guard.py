@@ -18,6 +18,7 @@ from proxy.policy.refusal import Refused
 from proxy.policy.scope import Walk
 from proxy.policy.substitute import Edit
 
+MAX_STATEMENTS = 100
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _TRANSACTIONS = {
     "TRANS_STMT_BEGIN": "begin",
@@ -77,7 +78,10 @@ class Guard:
     def read(self, sql: bytes) -> list[RawStatement]:
         """The statements of a text. Raises Refused where it is not safe or no SQL."""
         lexical.scan(lexical.text_of(sql))
-        return oracle.statements(sql)
+        found = oracle.statements(sql)
+        if len(found) > MAX_STATEMENTS:
+            raise Refused("limit.text", f"more than {MAX_STATEMENTS} statements at once", "Send them in parts.")
+        return found
 
     def statement(self, sql: bytes, raw: RawStatement) -> Judged:
         """The verdict on one statement of `sql`; edits its tree where something is substituted."""
@@ -109,7 +113,7 @@ class Guard:
         judged.functions = sorted({".".join(words) for words in walk.functions})
         shown = [r.shown for r in walk.references]
         judged.masked = any(s.substitute and s.relation.schema != "pg_catalog" for s in shown)
-        if explain and any(s.fenced or s.keyed for s in shown):
+        if explain and (any(s.unplanned for s in shown) or _names_masked(walk)):
             raise Refused(
                 "explain", "EXPLAIN would show what the policy hides of this table", "Run the query without EXPLAIN."
             )
@@ -212,8 +216,9 @@ class Guard:
         if name in builtins.WRITABLE_SETTINGS:
             if name == "client_encoding" and words not in (["utf8"], ["utf-8"], ["unicode"]):
                 raise Refused("setting", "client_encoding is UTF8 in this session", "SET client_encoding TO 'UTF8'")
-            if name == "client_min_messages" and words[0].startswith("debug"):
-                raise Refused("setting", "debugging messages of the server are refused", "notice is the lowest level")
+            if name == "client_min_messages" and words not in (["notice"], ["warning"], ["error"]):
+                # The server's LOG lines hold statements as forwarded: filters, masks, keys.
+                raise Refused("setting", "log and debugging messages are refused", "notice is the lowest level")
             return
         if name == "search_path" and [str(v) for v in values] == list(self.bound.path):
             return
@@ -247,6 +252,13 @@ class Guard:
 
     def _unlisten_stmt(self, _: bytes, raw: RawStatement, judged: Judged) -> None:
         judged.kind = "unlisten"
+
+
+def _names_masked(walk: Walk) -> bool:
+    """Whether a masked column is mentioned: EXPLAIN would estimate from the statistics of what is under the mask."""
+    named = {oracle.names(ref["fields"])[-1] for ref in walk.column_refs}
+    relations = {rel.name for rel in walk.rels}
+    return any(r.shown.masked and named & (r.shown.masked | {"*"} | relations) for r in walk.references)
 
 
 def _refused_kind(kind: str) -> Refused:

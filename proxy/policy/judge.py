@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import structlog
+
 from proxy.catalog import Catalog
 from proxy.policy import oracle, substitute
 from proxy.policy.bind import Bound, Problem
@@ -19,6 +21,8 @@ from proxy.policy.model import Policy
 from proxy.policy.oracle import RawStatement
 from proxy.policy.refusal import Refused
 from proxy.policy.substitute import Edit
+
+log = structlog.get_logger()
 
 CACHE_TEXTS = 8192
 CACHE_TEXT_BYTES = 16 << 10
@@ -153,10 +157,18 @@ class Judge:
         """The verdict worked out anew: the plain twin of `judge`."""
         try:
             raws = self._guard.read(sql)
+            return self._conclude(sql, [(raw, self._guard.statement(sql, raw)) for raw in raws])
         except Refused as refused:
-            whole = Judged(refused=refused)
-            return self._conclude(sql, [(RawStatement("", {}, 0, len(sql)), whole)])
-        return self._conclude(sql, [(raw, self._guard.statement(sql, raw)) for raw in raws])
+            return self._whole(sql, refused)
+        except RecursionError:
+            return self._whole(sql, Refused("limit.nesting", "the statement is nested too deep", "Flatten it."))
+        except Exception:
+            # A bug of ours, or of a parser, is a denial; the session and the others go on.
+            log.exception("judge_bug")
+            return self._whole(sql, Refused("parser", "the statement cannot be judged", "Write it in plainer SQL."))
+
+    def _whole(self, sql: bytes, refused: Refused) -> Judgement:
+        return self._conclude(sql, [(RawStatement("", {}, 0, len(sql)), Judged(refused=refused))])
 
     def _conclude(self, sql: bytes, found: list[tuple[RawStatement, Judged]]) -> Judgement:
         edits = [edit for _, judged in found for edit in judged.edits]

@@ -6,6 +6,7 @@ types that are not known here. Raises Refused. (Manual, chapter 10 "Type Convers
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from proxy.catalog import Function
@@ -29,6 +30,20 @@ _TYPE_WORDS = {
     "time": "time without time zone",
     "timetz": "time with time zone",
 }
+_SYNTAX_SINCE = dict.fromkeys(
+    (
+        "JsonObjectConstructor",
+        "JsonArrayConstructor",
+        "JsonArrayQueryConstructor",
+        "JsonObjectAgg",
+        "JsonArrayAgg",
+        "JsonAggConstructor",
+        "JsonIsPredicate",
+    ),
+    160000,
+) | dict.fromkeys(("JsonParseExpr", "JsonScalarExpr", "JsonSerializeExpr", "JsonFuncExpr", "JsonTable"), 170000)
+_VALUED = frozenset({"client_encoding", "client_min_messages"})  # settings of which only some values are harmless
+_TYPMOD = re.compile(r"\(.*?\)")
 _OPERATORS_OF = {
     "AEXPR_IN": ("=", "<>"),
     "AEXPR_DISTINCT": ("=",),
@@ -89,6 +104,8 @@ class Names:
     def function(self, funcname: list[Any], location: int | None, *, allow: tuple[str, ...] = ()) -> list[Function]:
         """Checks a function's name; returns the overloads of others than Postgres that the name can also mean."""
         words = oracle.names(funcname)
+        if words == ("pg_catalog", "json_object") and self.catalog.server_version_num < 160000:
+            words = words[1:]  # a keyword in the grammar, a plain name to this server
         name, schema = words[-1], words[-2] if len(words) > 1 else None
         if len(words) > 2 and words[0] != self.catalog.database:
             raise Refused("function", "another database cannot be reached from here", "", location)
@@ -133,6 +150,8 @@ class Names:
         name = words[-1]
         if self._settings(name, words, arguments, location):
             return
+        if name == "format" and arguments:
+            self._format(_constant(arguments[0]), location)
         if name in builtins.NAMING and arguments:
             self._named(_constant(arguments[0]), location)
         rivals = self.function(node["funcname"], location)
@@ -156,7 +175,8 @@ class Names:
     def _builtin_wins(self, name: str, node: Node, rivals: list[Function], types: dict[str, str | None]) -> bool:
         """Whether Postgres must take its own overload: no rival differs, or the argument types fit its own exactly."""
         own = self.catalog.builtin_functions.get(name, ())
-        rivals = [f for f in rivals if f.args not in own]  # pg_catalog stands first in the path
+        # pg_catalog stands first in the path: a rival of the very same arguments is never taken.
+        rivals = [f for f in rivals if f.variadic or f.args not in own]
         if not rivals:
             return True
         arguments = node.get("args", [])
@@ -177,9 +197,7 @@ class Names:
             raise Refused("setting", "this setting is not shown", "", location)
         if name in builtins.SETTING_WRITERS:
             setting = _constant(arguments[0]) if arguments else None
-            if isinstance(setting, str) and builtins.setting(setting) in builtins.WRITABLE_SETTINGS - {
-                "client_encoding"
-            }:
+            if isinstance(setting, str) and builtins.setting(setting) in builtins.WRITABLE_SETTINGS - _VALUED:
                 return True
             raise Refused("setting", "this setting is pinned for the session", "", location)
         return False
@@ -218,7 +236,7 @@ class Names:
         found = self.catalog.types_by_name[schema, name]
         if found.kind == "c":
             shown = self.bound.relations.get((schema, name))
-            if shown is None or shown.substitute:
+            if shown is None or shown.substitute or found.runs_code:
                 raise Refused("type", f"the row type {schema}.{name} cannot be used", "", location)
             return
         if found.extension in builtins.EXTENSIONS:
@@ -248,6 +266,14 @@ class Names:
                 raise Refused("function", "this name is not judged", "", location)
             self.function([{"String": {"sval": w}} for w in words], location)
 
+    def _format(self, template: str | int | None, location: int | None) -> None:
+        """format('%1000000000s', …) makes a value of any size."""
+        if not isinstance(template, str):
+            return
+        self.by_literal = True
+        if re.search(r"%(?:\d+\$)?-?(?:\*|\d{5,})", template):
+            raise Refused("limit.size", "format() could make a value of any size", "Leave the width out.", location)
+
     def _named(self, value: str | int | None, location: int | None) -> None:
         """A constant that names a relation: one that can be read, or an oid."""
         if not isinstance(value, str) or value.isdigit() or value == "-":
@@ -257,6 +283,28 @@ class Names:
         found = self.bound.resolve(words[-2] if len(words) > 1 else None, words[-1]) if words else None
         if found is None or found not in self.bound.relations:
             raise Refused("table", f"{value} cannot be read under the policy {self.bound.policy.name}", "", location)
+
+    def user_cast(self, node: Node, types: dict[str, str | None]) -> None:
+        """Refuses a cast that a function which is not allowed could carry out. (CREATE CAST in the manual.)"""
+        casts = [c for c in self.catalog.casts if self.bound.cast_refused(c)]
+        if not casts or "A_Const" in node["arg"]:
+            return
+        target = _cast_type(node["typeName"])
+        source = _type_of(node["arg"], types)
+        for cast in casts:
+            if target in (None, cast.target) and source in (None, cast.source):
+                raise Refused(
+                    "function",
+                    f"this cast can run {cast.function_schema}.{cast.function}()",
+                    "The policy does not allow it under functions.",
+                    node.get("location"),
+                )
+
+    def newer_syntax(self, kind: str, location: int | None) -> None:
+        """Words that are syntax to our grammar and plain function names to an older server."""
+        needs = _SYNTAX_SINCE.get(kind, 0)
+        if self.catalog.server_version_num < needs:
+            raise Refused("parser", f"this needs Postgres {needs // 10000}", "", location)
 
     def collation(self, node: Node) -> None:
         """A collation: Postgres's own, or of a schema of the policy."""
@@ -298,8 +346,16 @@ def _constant(node: Node) -> str | int | None:
         return number
     if "fval" in inner:
         digits: str = inner["fval"]["fval"]
-        return int(digits) if digits.isdigit() else None
+        return int(digits) if digits.isdigit() and len(digits) < 30 else None
     return None
+
+
+def _cast_type(type_name: Node) -> str | None:
+    """A built-in scalar type in format_type's words, None for any other."""
+    names = oracle.names(type_name.get("names", []))
+    if "arrayBounds" in type_name or names[:-1] not in ((), ("pg_catalog",)):
+        return None
+    return _TYPE_WORDS.get(names[-1], names[-1])
 
 
 def _computed(node: Any) -> bool:
@@ -324,12 +380,9 @@ def _type_of(node: Node, columns: dict[str, str | None]) -> str | None:
     if kind == "ColumnRef":
         words = oracle.names(inner["fields"])
         found = columns.get(words[-1])
-        return found.partition("(")[0] if found else None
+        return _TYPMOD.sub("", found) if found else None
     if kind == "TypeCast":
-        names = oracle.names(inner["typeName"].get("names", []))
-        if "arrayBounds" in inner["typeName"] or names[:-1] not in ((), ("pg_catalog",)):
-            return None
-        return _TYPE_WORDS.get(names[-1], names[-1])
+        return _cast_type(inner["typeName"])
     if kind == "A_Const" and "ival" in inner:
         return "integer"
     return None

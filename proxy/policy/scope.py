@@ -101,6 +101,7 @@ class Walk:
     stars: list[str | None] = field(default_factory=list)
     _later: list[tuple[Node, tuple[str, ...]]] = field(default_factory=list)
     _calls: list[Node] = field(default_factory=list)
+    _casts: list[Node] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.names = Names(self.bound)
@@ -216,6 +217,7 @@ class Walk:
             self.walk(node.get("repeatable"), ctes)
             return given
         if kind in ("RangeTableFunc", "JsonTable"):
+            self.names.newer_syntax(kind, node.get("location"))
             return self._table_function(node, ctes)
         raise Refused("parser", f"{kind} in FROM is not judged", "", node.get("location"))
 
@@ -333,6 +335,7 @@ class Walk:
             self._fields(node, ctes, ("name",))
         elif kind == "TypeCast":
             self.names.cast(node)
+            self._casts.append(node)
             self._fields(node, ctes)
         elif kind == "TypeName":
             self.names.type(node)
@@ -359,6 +362,8 @@ class Walk:
             self.bound.check_operator(("=",), node.get("location"))
             self._fields(node, ctes)
         elif kind in PLAIN:
+            if kind.startswith("Json"):
+                self.names.newer_syntax(kind, node.get("location"))
             self._fields(node, ctes)
         else:
             raise Refused("parser", f"{kind} is not judged", "", node.get("location"))
@@ -373,16 +378,13 @@ class Walk:
             self._later.append((node, words))
 
     def _indirection(self, node: Node, ctes: Ctes) -> None:
+        # No owner is looked for: `(b).f` is a field of the column b before it is one of a relation b.
         self.walk(node["arg"], ctes)
-        head = node["arg"].get("ColumnRef")
-        owner = oracle.names(head["fields"]) if head else ()
         for step in node["indirection"]:
             if "String" in step:
-                self._later.append((node | {"location": _place(node["arg"])}, (*owner[-1:], step["String"]["sval"])))
-                owner = ()
+                self._later.append(({"location": _place(node["arg"])}, (step["String"]["sval"],)))
             elif "A_Indices" in step:
                 self.walk(step, ctes)
-                owner = ()
 
     def _call(self, node: Node, ctes: Ctes) -> None:
         words = oracle.names(node["funcname"])
@@ -399,6 +401,8 @@ class Walk:
         known = self._column_types()
         for call in self._calls:
             self.names.call(call, known)
+        for cast in self._casts:
+            self.names.user_cast(cast, known)
         for star in self.stars:
             for rel in self.rels:
                 if rel.shown and rel.shown.no_star and star in (None, rel.name):
@@ -412,10 +416,14 @@ class Walk:
         if owners and all(words[-1] in r.columns.names for r in owners):
             return
         catalog = self.bound.catalog
-        if words[-1] in catalog.builtin_functions or words[-1] in catalog.functions_by_name:
+        if (
+            words[-1] in catalog.builtin_functions
+            or words[-1] in catalog.functions_by_name
+            or words[-1] in catalog.type_names
+        ):
             raise Refused(
                 "function",
-                f"{words[-1]} is not known as a column here, and Postgres would call the function {words[-1]}()",
+                f"{words[-1]} is not known as a column here, and Postgres would run the function or type {words[-1]}",
                 "Write the column with its table's alias, or the call as name(argument).",
                 node.get("location"),
             )
