@@ -45,7 +45,7 @@ class Grants:
     def __init__(self, store: Store, clock: Clock, emit: Emit | None = None) -> None:
         self._store = store
         self._clock = clock
-        self._emit: Emit = emit or (lambda _action, _detail: None)
+        self._emit: Emit = emit if emit is not None else lambda _action, _detail: None
 
     async def create(
         self,

@@ -107,8 +107,8 @@ class Store:
                 if connection.dialect.name == "postgresql":
                     await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
                 await connection.run_sync(self._upgrade)
-                if (await connection.execute(sa.select(installation.c.only))).first() is None:
-                    row = {"only": 1, "id": secrets.token_hex(4), "mock_key": secrets.token_bytes(32)}
+                if (await connection.execute(sa.select(installation.c.one))).first() is None:
+                    row = {"one": 1, "id": secrets.token_hex(4), "mock_key": secrets.token_bytes(32)}
                     await connection.execute(installation.insert().values(created_at=SystemClock().now(), **row))
 
     def _upgrade(self, connection: sa.Connection) -> None:

@@ -32,7 +32,7 @@ metadata = MetaData()
 installation = Table(
     "installation",
     metadata,
-    Column("only", Integer, primary_key=True),  # always 1: there is one row
+    Column("one", Integer, primary_key=True),  # always 1: there is one row
     Column("id", Text, nullable=False),  # names the roles and views that this installation makes in a database
     Column("mock_key", LargeBinary, nullable=False),  # makes the salts of names that nobody has
     Column("created_at", Utc, nullable=False),

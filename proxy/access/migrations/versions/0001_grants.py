@@ -13,7 +13,7 @@ def upgrade() -> None:
     time = sa.DateTime(timezone=True)
     op.create_table(
         "installation",
-        sa.Column("only", sa.Integer, sa.CheckConstraint("only = 1"), primary_key=True),
+        sa.Column("one", sa.Integer, sa.CheckConstraint("one = 1"), primary_key=True),
         sa.Column("id", sa.Text, nullable=False),
         sa.Column("mock_key", sa.LargeBinary, nullable=False),
         sa.Column("created_at", time, nullable=False),
