@@ -60,6 +60,8 @@ class Server:
             return "starting"
         if not self._recorder.healthy():
             return f"recording: {self._recorder.fault}"
+        if self._watch.fault is not None:
+            return f"state: {self._watch.fault}"
         if not self._bench.ready:
             return "no database's catalog could be read yet"
         return None

@@ -16,6 +16,7 @@ import structlog
 
 from proxy import catalog
 from proxy.access.grants import Grants
+from proxy.access.store import StoreError
 from proxy.config import Config, ConfigError, Database
 from proxy.server.metrics import Counts
 from proxy.session.judging import Bench
@@ -55,6 +56,8 @@ class Watch:
         self._bench = bench
         self._counts = counts
         self._tasks: list[asyncio.Task[None]] = []
+        self.fault: str | None = None
+        """Why the state cannot be read; None while it can."""
         self._untried = set(config.databases)
         self._tried = asyncio.Event()
 
@@ -113,7 +116,16 @@ class Watch:
     async def _live_grants(self) -> None:
         if len(self._registry):
             seen = {session.id for session in self._registry}
-            self._registry.keep_only(await self._grants.live(), seen)
+            try:
+                live = await self._grants.live()
+            except StoreError as problem:
+                # Deadlines still hold; a revocation is seen as soon as the state is there again.
+                if self.fault is None:
+                    log.error("state_unavailable", reason=str(problem))
+                self.fault = str(problem)
+                return
+            self.fault = None
+            self._registry.keep_only(live, seen)
 
     async def _policies(self) -> None:
         if self._bench.changed:

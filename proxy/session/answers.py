@@ -48,12 +48,12 @@ class Answers:
             self._talk.denied(n, no.sqlstate, found.rule)
         return self.answer(no, extended=extended)
 
-    def denial(self, found: Statement) -> Refusal:
-        """What the client is told about a denied statement."""
+    def denial(self, found: Statement, *, here: bool = True) -> Refusal:
+        """What the client is told about a denied statement; `here`: its text is in the message that is refused."""
         return refusal(
             "denied",
             detail=f"rule {found.rule}, policy {self._talk.judge.policy.name}",
-            position=found.position,
+            position=found.position if here else None,
             text=found.reason,
             hint=found.hint,
         )
@@ -113,4 +113,4 @@ class Answers:
         found = prepared.judged_by(talk.judge)
         if found is True:
             return None
-        return refusal("stale") if found is False else self.denial(found)
+        return refusal("stale") if found is False else self.denial(found, here=False)

@@ -217,6 +217,10 @@ class Gate:
     def _query(self, data: bytes, pos: int, stop: int) -> bytes | None:
         talk = self._talk
         sql = client.query(data, pos, stop)
+        if len(sql) > self._bounds.statement:
+            long = refusal("too long", size=len(sql), limit=self._bounds.statement)
+            digest = hashlib.sha256(data[pos - HEADER : stop]).hexdigest()
+            return self._answers.too_long(long, not_kept(stop - pos + HEADER, digest), extended=False)
         judgement = talk.judge.judge(sql)
         statements = judgement.statements
         first = talk.n + 1

@@ -17,6 +17,7 @@ import structlog
 
 from proxy.access.grants import Grants, admission
 from proxy.access.model import Grant
+from proxy.access.store import StoreError
 from proxy.clock import Clock
 from proxy.config import Config, Database
 from proxy.policy.judge import Judges
@@ -96,6 +97,8 @@ async def open_session(channel: Channel, desk: Desk, deadline: float) -> None:
         log.info("client_left", address=channel.address, user=who.user, step=who.step)
     except RecordError as broken:
         no = LoginRefused(refusal("recording"), str(broken))
+    except StoreError as broken:
+        no = LoginRefused(refusal("state"), str(broken))
     except asyncio.CancelledError:
         channel.close()
         raise

@@ -21,6 +21,7 @@ class Kind:
     severity: str
     text: str
     hint: str = ""
+    routine: str = ""
 
     @property
     def lives(self) -> bool:
@@ -69,6 +70,7 @@ TABLE: Final[dict[str, Kind]] = {
         'daypass: the policy "{policy}" of grant {grant} no longer exists',
         "ask the person who gave you access for a new grant",
     ),
+    "state": Kind("57P03", "FATAL", "daypass: grants cannot be looked up at the moment", "try again in a few seconds"),
     "recording": Kind(
         "58030",
         "FATAL",
@@ -94,11 +96,13 @@ TABLE: Final[dict[str, Kind]] = {
         "daypass: too many prepared statements and portals in one session",
         "close those that are no longer needed, or run DEALLOCATE ALL",
     ),
+    # In Postgres's own words and with its routine: drivers know these and prepare again by themselves.
     "stale": Kind(
-        "42501",
+        "0A000",
         "ERROR",
-        "daypass: the policy has changed since this statement was prepared",
-        "prepare it again",
+        "cached plan must not change result type",
+        "daypass: the table or the policy has changed since this statement was prepared; prepare it again",
+        routine="RevalidateCachedQuery",
     ),
     "function call": Kind(
         "42501", "ERROR", "daypass: the function call message is not available", "call the function in a SELECT"
@@ -140,6 +144,7 @@ class Refusal:
     hint: str = ""
     detail: str = ""
     position: int | None = None
+    routine: str = ""
 
     @property
     def message(self) -> bytes:
@@ -151,6 +156,7 @@ class Refusal:
             detail=self.detail,
             hint=self.hint,
             position=self.position,
+            routine=self.routine,
         )
 
 
@@ -165,6 +171,7 @@ def refusal(reason: str, /, *, detail: str = "", position: int | None = None, **
         hint=kind.hint.format(**facts),
         detail=detail,
         position=position,
+        routine=kind.routine,
     )
 
 

@@ -52,34 +52,26 @@ class Results:
 
     def data(self, data: bytes) -> None:
         """Take what the upstream sent. Raises ProtocolViolation when it makes no sense, RecordError as usual."""
-        talk = self._talk
-        ledger = talk.ledger
-        talk.tally.upstream_bytes += len(data)
+        ledger = self._talk.ledger
+        self._talk.tally.upstream_bytes += len(data)
+        parts: list[bytes] = []
         pos = mark = 0
-        parts: list[bytes] | None = None
-        if self._rest:
-            if self._rest > len(data):
-                self._stream(len(data))
-                self._to_client(data)
-                return
-            pos = self._rest
-            self._stream(pos)
-            if ledger.held:
-                parts = [data[:pos], ledger.released()]
-                mark = pos
-        elif self._tail:
+        if self._tail:
             data = self._tail + data
             self._tail = b""
+        elif self._rest:
+            pos = mark = self._stream(data, parts)
         end = len(data)
         while True:
             entries = ledger.entries
-            if entries and entries[0].kind in (QUERY, EXECUTE):
-                after, rows = walk(data, pos, end)
-                if rows:
-                    head = entries[0]
-                    head.rows += rows
-                    head.octets += after - pos
-                    pos = after
+            if entries:
+                head = entries[0]
+                if head.kind in (QUERY, EXECUTE):
+                    after, rows = walk(data, pos, end)
+                    if rows:
+                        head.rows += rows
+                        head.octets += after - pos
+                        pos = after
             if end - pos < HEADER:
                 break
             kind, length = TYPE_AND_LENGTH(data, pos)
@@ -93,26 +85,20 @@ class Results:
                     pos = end
                 break
             edit = self._one(kind, data, pos, stop)
-            pos = stop
             if edit is not None:
-                parts = parts or []
-                parts += (data[mark : stop - length - 1], edit)
+                parts += (data[mark:pos], edit)
                 mark = stop
-            if ledger.held:
+            pos = stop
+            if ledger.held and (freed := ledger.released()):
                 # Only after a whole answer may a refusal of ours follow.
-                freed = ledger.released()
-                if freed:
-                    parts = parts or []
-                    parts += (data[mark:pos], freed)
-                    mark = pos
+                parts += (data[mark:pos], freed)
+                mark = pos
         if pos < end:
             self._tail = data[pos:]
-        if parts is not None:
+        if parts:
             self._to_client(b"".join((*parts, data[mark:pos])))
-        elif pos == end:
-            self._to_client(data)
         elif pos:
-            self._to_client(data[:pos])
+            self._to_client(data if pos == end else data[:pos])
 
     # Messages
 
@@ -226,9 +212,15 @@ class Results:
             entry.octets += end - pos
             self._streaming = entry
 
-    def _stream(self, step: int) -> None:
+    def _stream(self, data: bytes, parts: list[bytes]) -> int:
+        """More of a message that is too long to hold; returns where it ends in `data`."""
+        step = min(self._rest, len(data))
         self._rest -= step
+        parts.append(data if step == len(data) else data[:step])
         if self._streaming is not None:
             self._streaming.octets += step
-            if not self._rest:
-                self._streaming = None
+        if not self._rest:
+            self._streaming = None
+            if self._talk.ledger.held:
+                parts.append(self._talk.ledger.released())
+        return step

@@ -7,7 +7,7 @@ Source: PostgreSQL manual, "Message Formats", "Error and Notice Message Fields".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from struct import Struct
 from typing import Final
 
@@ -33,31 +33,30 @@ def _cstring(text: str) -> bytes:
     return text.replace("\0", "").encode("utf-8", "replace") + b"\0"
 
 
-def _fields(fields: Iterable[tuple[str, str]]) -> bytes:
-    return b"".join(code.encode() + _cstring(text) for code, text in fields) + b"\0"
-
-
 def error(
-    *, severity: str, code: str, text: str, detail: str = "", hint: str = "", position: int | None = None
+    *,
+    severity: str,
+    code: str,
+    text: str,
+    detail: str = "",
+    hint: str = "",
+    position: int | None = None,
+    routine: str = "",
 ) -> bytes:
     """An ErrorResponse. `severity` is ERROR or FATAL, `position` counts characters from 1."""
-    return message(b"E", _report(severity, code, text, detail=detail, hint=hint, position=position))
+    where = "" if position is None else str(position)
+    return message(b"E", _report(severity, code, {"M": text, "D": detail, "H": hint, "P": where, "R": routine}))
 
 
 def notice(*, severity: str = "NOTICE", code: str = "00000", text: str, detail: str = "", hint: str = "") -> bytes:
     """A NoticeResponse."""
-    return message(b"N", _report(severity, code, text, detail=detail, hint=hint, position=None))
+    return message(b"N", _report(severity, code, {"M": text, "D": detail, "H": hint}))
 
 
-def _report(severity: str, code: str, text: str, *, detail: str, hint: str, position: int | None) -> bytes:
-    fields = [("S", severity), ("V", severity), ("C", code), ("M", text)]
-    if detail:
-        fields.append(("D", detail))
-    if hint:
-        fields.append(("H", hint))
-    if position is not None:
-        fields.append(("P", str(position)))
-    return _fields(fields)
+def _report(severity: str, code: str, rest: Mapping[str, str]) -> bytes:
+    """The field list of an error or notice; V is the severity that no language setting translates."""
+    fields = {"S": severity, "V": severity, "C": code, **{field: text for field, text in rest.items() if text}}
+    return b"".join(field.encode() + _cstring(text) for field, text in fields.items()) + b"\0"
 
 
 def ready(status: int) -> bytes:

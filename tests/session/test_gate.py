@@ -1,0 +1,231 @@
+"""The simple protocol, lengths and odd messages at the client's lane."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+import pytest
+
+from proxy.session.gate import Bounds
+from proxy.wire import build
+from recorder.journal import RecordError
+from tests.session.playbook import COLUMNS, EMPTY, IDLE, IN_BLOCK, ROW, Playbook, complete, error, select
+
+
+def test_an_allowed_statement_passes_unchanged_and_is_recorded_before_it_is_sent(play: Playbook) -> None:
+    message = build.query(b"select name from products -- as it was typed")
+    play.client(message)
+    assert play.to_upstream.data == message
+    (line,) = play.recorded("statement")
+    assert (line["n"], line["verdict"], line.get("protocol", "simple")) == (1, "allow", "simple")
+    play.upstream(select(3))
+    assert play.client_heard() == ["RowDescription", *["DataRow"] * 3, "Complete SELECT 3", "Ready I"]
+    assert play.outcomes() == [(1, 3, None, "SELECT 3")]
+
+
+def test_a_denied_statement_is_answered_here_and_never_sent(play: Playbook) -> None:
+    play.client(build.query(b"delete from orders"))
+    assert play.upstream_heard() == []
+    assert play.client_heard() == ["ERROR 42501", "Ready I"]
+    assert [line["verdict"] for line in play.recorded("statement")] == ["deny"]
+    assert play.outcomes() == [(1, 0, "42501", None)]
+    assert not play.relay.ended
+
+
+def test_one_denied_statement_stops_all_of_its_message(play: Playbook) -> None:
+    play.client(build.query(b"select 1; select * from hr.salaries; select 2"))
+    assert play.upstream_heard() == []
+    assert play.client_heard() == ["ERROR 42501 at 25", "Ready I"]
+    assert [line["sql"] for line in play.recorded("statement")] == [
+        "select 1",
+        "select * from hr.salaries",
+        "select 2",
+    ]
+    assert [code for _, _, code, _ in play.outcomes()] == ["42501"] * 3
+
+
+def test_several_statements_in_one_message_each_get_their_outcome(play: Playbook) -> None:
+    play.client(build.query(b"select 1; select 2; select 1/0; select 3"))
+    play.upstream(COLUMNS, ROW, complete("SELECT 1"), COLUMNS, ROW * 2, complete("SELECT 2"), error(), IDLE)
+    assert play.outcomes() == [
+        (1, 1, None, "SELECT 1"),
+        (2, 2, None, "SELECT 2"),
+        (3, 0, "22012", None),
+        (4, 0, "22012", None),
+    ]
+
+
+def test_a_denial_tells_the_true_state_of_the_transaction(play: Playbook) -> None:
+    play.client(build.query(b"begin"))
+    play.upstream(complete("BEGIN"), IN_BLOCK)
+    play.client_heard()
+    play.client(build.query(b"drop table app.orders"))
+    assert play.client_heard() == ["ERROR 42501", "Ready T"]
+    assert play.recorded("statement")[-1]["tx"] == "T"
+
+
+def test_a_denial_behind_a_running_statement_waits_for_it(play: Playbook) -> None:
+    play.client(build.query(b"select 1"), build.query(b"delete from orders"), build.query(b"select 2"))
+    assert play.upstream_heard() == ["Query select 1", "Query select 2"]
+    assert play.client_heard() == []
+    play.upstream(select(1)[:-6])
+    assert play.client_heard() == ["RowDescription", "DataRow", "Complete SELECT 1"]
+    play.upstream(IDLE)
+    assert play.client_heard() == ["Ready I", "ERROR 42501", "Ready I"]
+    play.upstream(select(1))
+    assert play.client_heard() == ["RowDescription", "DataRow", "Complete SELECT 1", "Ready I"]
+
+
+def test_an_empty_query_is_recorded_too(play: Playbook) -> None:
+    play.client(build.query(b"  -- nothing"))
+    play.upstream(EMPTY, IDLE)
+    assert play.client_heard() == ["EmptyQuery", "Ready I"]
+    assert [(line["kind"], line["sql"]) for line in play.recorded("statement")] == [("empty", "  -- nothing")]
+    assert play.outcomes() == [(1, 0, None, "")]
+
+
+def test_a_substituted_statement_goes_upstream_and_errors_point_into_the_clients_text(play: Playbook) -> None:
+    play.client(build.query(b"select nonsense from customers where id = 1"))
+    (sent,) = play.upstream_heard()
+    assert "ssn" not in sent
+    assert sent != "Query select nonsense from customers where id = 1"
+    play.upstream(error("42703", position=sent.index("where") - len("Query ") + 1), IDLE)
+    assert play.client_heard() == ["ERROR 42703 at 32", "Ready I"]
+    assert play.recorded("statement")[0]["rewritten"]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 64])
+def test_bytes_may_arrive_in_any_pieces(make_play: Callable[..., Playbook], size: int) -> None:
+    play = make_play()
+    conversation = b"".join(
+        [
+            build.query(b"select 1"),
+            build.query(b"delete from orders"),
+            build.parse(b"", b"select $1::int"),
+            build.bind(b"", b"", [b"7"]),
+            build.execute(),
+            build.SYNC,
+        ]
+    )
+    for start in range(0, len(conversation), size):
+        play.client(conversation[start : start + size])
+    assert play.upstream_heard() == ["Query select 1", "Parse |select $1::int", "Bind |", "Execute ", "Sync"]
+    whole = [line["sql"] for line in play.recorded("statement") if line.get("protocol") not in ("parse", "bind")]
+    assert whole == ["select 1", "delete from orders", "select $1::int"]
+
+
+def test_a_text_above_the_limit_is_refused_not_cut_and_the_session_lives(make_play: Callable[..., Playbook]) -> None:
+    play = make_play(bounds=Bounds(statement=1000))
+    long = build.query(b"select '" + b"x" * 300_000 + b"'")
+    for start in range(0, len(long), 65_536):
+        play.client(long[start : start + 65_536])
+    assert play.upstream_heard() == []
+    assert play.client_heard() == ["ERROR 54000", "Ready I"]
+    (line,) = play.recorded("statement")
+    assert line["verdict"] == "deny"
+    assert hashlib.sha256(long).hexdigest() in line["reason"]
+    play.client(build.query(b"select 1"))
+    assert play.upstream_heard() == ["Query select 1"]
+
+
+def test_the_limit_is_exact(make_play: Callable[..., Playbook]) -> None:
+    play = make_play(bounds=Bounds(statement=1000))
+    play.client(build.query(b"select 1" + b" " * 992))
+    assert len(play.upstream_heard()) == 1
+    play.upstream(select(1))
+    play.client_heard()
+    play.client(build.query(b"select 1" + b" " * 993))
+    assert play.client_heard() == ["ERROR 54000", "Ready I"]
+    play.client(build.parse(b"", b"select 1" + b" " * 993), build.SYNC)
+    assert play.upstream_heard() == ["Sync"]
+    assert play.client_heard() == ["ERROR 54000"]
+
+
+def test_memory_does_not_follow_a_length_that_is_only_claimed(play: Playbook) -> None:
+    play.client(b"Q\x3f\xff\xff\xff" + b"x" * 100_000)
+    assert not play.relay._gate._held
+    assert not play.relay.ended
+
+
+@pytest.mark.parametrize("kind", [k for k in range(256) if chr(k) not in "QPBDECHSXFdcf"])
+def test_a_type_that_no_client_may_send_ends_the_session(make_play: Callable[..., Playbook], kind: int) -> None:
+    play = make_play()
+    play.client(bytes((kind,)) + b"\0\0\0\x04")
+    assert play.client_heard() == ["FATAL 08P01"]
+    assert play.upstream_heard() == ["Terminate"]
+    assert play.to_client.closed
+
+
+@pytest.mark.parametrize("length", [0, 1, 3, 2**31 - 1, 2**31, 2**32 - 1])
+@pytest.mark.parametrize("kind", list(b"QPBDECHSXFdcf"))
+def test_a_length_that_cannot_be_right_ends_the_session(
+    make_play: Callable[..., Playbook], kind: int, length: int
+) -> None:
+    play = make_play()
+    play.client(bytes((kind,)) + length.to_bytes(4, "big") + b"x")
+    assert play.client_heard() == ["FATAL 08P01"]
+    assert play.recorded("session.end")[0]["reason"] == "protocol"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        build.message(b"Q", b"no terminator"),
+        build.message(b"Q", b"two\0strings\0"),
+        build.message(b"P", b"name\0select 1\0"),
+        build.message(b"P", b"\0select 1\0\0\1"),
+        build.message(b"B", b"\0\0\0\0\0\1\0\0\0\x09abc"),
+        build.message(b"B", b"\0\0\0\0\0\1\xff\xff\xff\xfe\0\0"),
+        build.message(b"E", b"\0\0\0"),
+        build.message(b"D", b"Xname\0"),
+        build.message(b"C", b"S"),
+        build.message(b"S", b"x"),
+    ],
+)
+def test_a_malformed_body_ends_the_session(make_play: Callable[..., Playbook], message: bytes) -> None:
+    play = make_play()
+    play.client(message)
+    assert play.client_heard() == ["FATAL 08P01"]
+    assert play.upstream_heard() == ["Terminate"]
+
+
+def test_a_function_call_is_refused(play: Playbook) -> None:
+    play.client(build.message(b"F", b"\0\0\x03\xe8\0\0\0\0\0\0"))
+    assert play.client_heard() == ["ERROR 42501", "Ready I"]
+    assert play.upstream_heard() == []
+    assert play.recorded("statement")[0]["protocol"] == "function"
+
+
+def test_copy_data_out_of_turn_is_ignored_as_postgres_does(play: Playbook) -> None:
+    play.client(build.message(b"d", b"rows"), build.message(b"c", b""), build.message(b"f", b"no\0"))
+    play.client(b"d\0\1\0\0" + b"x" * 65_532)
+    assert play.upstream_heard() == []
+    assert not play.relay.ended
+    play.client(build.query(b"select 1"))
+    assert play.upstream_heard() == ["Query select 1"]
+
+
+def test_what_cannot_be_recorded_is_not_sent(play: Playbook, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> None:
+        raise RecordError("no space left")
+
+    monkeypatch.setattr(type(play.recording), "flush", lambda self: full())
+    play.client(build.query(b"select 1"), build.query(b"delete from orders"))
+    assert play.client_heard() == ["FATAL 58030"]
+    assert play.upstream_heard() == []
+    assert play.relay.ended
+    play.client(build.query(b"select 2"))
+    assert play.upstream_heard() == []
+
+
+def test_goodbye(play: Playbook) -> None:
+    play.client(build.query(b"select 1"), build.TERMINATE, build.query(b"select 2"))
+    assert play.upstream_heard() == ["Query select 1", "Terminate"]
+    play.relay.client_lost()
+    assert not play.relay.ended, "Postgres finishes what came before the goodbye, and so do we"
+    play.upstream(select(1))
+    play.relay.upstream_lost()
+    assert play.ended == [False]
+    end = play.recorded("session.end")[0]
+    assert (end["reason"], end["statements"]) == ("client", 1)
