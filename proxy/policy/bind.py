@@ -105,11 +105,12 @@ class Bound:
             return
         columns = tuple(c for c in relation.columns if hidden.get(c, "") is not None)
         shown = ", ".join(f"{hidden[c]} AS {quote(c)}" if hidden.get(c) else quote(c) for c in columns)
+        rows = builtins.CATALOG_ROWS.get(relation.name)
         self.relations[relation.schema, relation.name] = Shown(
             relation,
             columns,
             types,
-            f"SELECT {shown} FROM pg_catalog.{quote(relation.name)}",
+            f"SELECT {shown} FROM pg_catalog.{quote(relation.name)}" + (f" WHERE {rows}" if rows else ""),
             no_star=None in hidden.values(),
         )
 

@@ -119,6 +119,7 @@ CATALOG_HIDDEN: dict[str, dict[str, str | None]] = {
     "pg_attribute": {"attmissingval": "NULL::pg_catalog.text"},
     "pg_proc": {"prosrc": None, "probin": None, "prosqlbody": None},
     "pg_sequences": {"last_value": "NULL::pg_catalog.int8"},
+    "pg_settings": {"sourcefile": None, "sourceline": None, "reset_val": None},
     "pg_database": {
         "datfrozenxid": "NULL::pg_catalog.xid",
         "datminmxid": "NULL::pg_catalog.xid",
@@ -131,7 +132,7 @@ pg_aggregate pg_am pg_amop pg_amproc pg_attrdef pg_attribute pg_auth_members pg_
 pg_constraint pg_conversion pg_database pg_depend pg_description pg_enum pg_event_trigger pg_extension
 pg_foreign_data_wrapper pg_foreign_table pg_index pg_indexes pg_inherits pg_language pg_namespace pg_opclass
 pg_operator pg_opfamily pg_partitioned_table pg_policy pg_proc pg_publication pg_publication_namespace
-pg_publication_rel pg_range pg_roles pg_sequence pg_shdescription pg_statistic_ext pg_tables pg_tablespace
+pg_publication_rel pg_range pg_roles pg_sequence pg_settings pg_shdescription pg_statistic_ext pg_tables pg_tablespace
 pg_timezone_abbrevs pg_timezone_names pg_transform pg_trigger pg_ts_config pg_ts_config_map pg_ts_dict pg_ts_parser
 pg_ts_template pg_type pg_user pg_group pg_default_acl pg_available_extensions pg_available_extension_versions
 pg_sequences
@@ -174,6 +175,12 @@ quote_all_identifiers synchronize_seqscans
 default_table_access_method default_tablespace session_user jit_above_cost
 """.split()  # noqa: SIM905
 )
+# Of pg_settings a session sees the settings that SHOW would tell it.
+CATALOG_ROWS = {
+    "pg_settings": "pg_catalog.lower(name) OPERATOR(pg_catalog.=) ANY (ARRAY["
+    + ", ".join(f"'{name}'" for name in sorted(READABLE_SETTINGS))
+    + "])"
+}
 # Options of BEGIN and SET TRANSACTION that cannot widen anything.
 TRANSACTION_OPTIONS = frozenset({"transaction_isolation", "transaction_read_only", "transaction_deferrable"})
 # EXPLAIN options; ANALYZE runs the inner statement, which is judged like any other.

@@ -264,6 +264,8 @@ class Names:
             words = oracle_identifier(value.partition("(")[0])
             if words is None or target in ("regoper", "regoperator"):
                 raise Refused("function", "this name is not judged", "", location)
+            if words[:-1] in ((), ("pg_catalog",)) and words[-1] in self.catalog.builtin_functions:
+                return  # a name, not a call
             self.function([{"String": {"sval": w}} for w in words], location)
 
     def _format(self, template: str | int | None, location: int | None) -> None:

@@ -7,6 +7,7 @@ unknown one is a denial. Invariant: a name that Postgres could read in two ways 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,7 +66,18 @@ class Rel:
     name: str
     columns: Columns
     shown: Shown | None = None
-    schema: str | None = None
+    hidden: bool = False
+    """Whether a join's alias hides the name outside of the join."""
+
+
+@dataclass(slots=True)
+class Level:
+    """One query level: the entries of its FROM list, and the query around it."""
+
+    outer: Level | None
+    rels: list[Rel] = field(default_factory=list)
+    in_from: bool = True
+    """While the FROM list itself is read, not all of its names can be seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +111,8 @@ class Walk:
     column_refs: list[Node] = field(default_factory=list)
     functions: list[tuple[str, ...]] = field(default_factory=list)
     stars: list[str | None] = field(default_factory=list)
-    _later: list[tuple[Node, tuple[str, ...]]] = field(default_factory=list)
+    _level: Level = field(default_factory=lambda: Level(None))
+    _later: list[tuple[Node, tuple[str, ...], Level, bool]] = field(default_factory=list)
     _calls: list[Node] = field(default_factory=list)
     _casts: list[Node] = field(default_factory=list)
 
@@ -110,6 +123,13 @@ class Walk:
 
     def select(self, node: Node, ctes: Ctes) -> Columns:
         """One SELECT, VALUES or set operation. Returns the columns it gives."""
+        self._level = Level(self._level)
+        try:
+            return self._select(node, ctes)
+        finally:
+            self._level = self._level.outer or self._level
+
+    def _select(self, node: Node, ctes: Ctes) -> Columns:
         unknown = set(node) - _SELECT_FIELDS
         if unknown:
             raise Refused("parser", f"this form of SELECT ({sorted(unknown)[0]}) is not judged")
@@ -130,12 +150,12 @@ class Walk:
             for name in _LIMIT_FIELDS:
                 self.walk(node.get(name), ctes)
             return columns.values(node)
-        before = len(self.rels)
         given = Columns()
         from_list = node.get("fromClause", [])
         for index in range(len(from_list)):
             given = given + self._from(from_list, index, ctes)
-        rels = self.rels[before:]
+        rels = self._level.rels
+        self._level.in_from = False
         self.queries.append(Query(node, rels))
         for name in (
             "targetList",
@@ -221,24 +241,22 @@ class Walk:
             return self._table_function(node, ctes)
         raise Refused("parser", f"{kind} in FROM is not judged", "", node.get("location"))
 
-    def _entry(
-        self, alias: Node | None, given: Columns, shown: Shown | None = None, schema: str | None = None
-    ) -> Columns:
+    def _entry(self, alias: Node | None, given: Columns, shown: Shown | None = None) -> Columns:
         renamed = given.renamed(columns.alias_names(alias))
-        if alias:
-            self.rels.append(Rel(alias["aliasname"], renamed, shown))
-        elif shown:
-            self.rels.append(Rel(shown.relation.name, renamed, shown, schema or shown.relation.schema))
-        else:
-            self.rels.append(Rel("", renamed))
+        name = alias["aliasname"] if alias else shown.relation.name if shown else ""
+        self._add(Rel(name, renamed, shown))
         return renamed
+
+    def _add(self, rel: Rel) -> None:
+        self.rels.append(rel)
+        self._level.rels.append(rel)
 
     def _relation(self, holder: Any, key: Any, node: Node, ctes: Ctes) -> Columns:
         alias = node.get("alias")
         name, schema = node["relname"], node.get("schemaname")
         if schema is None and "catalogname" not in node and name in ctes:
             given = ctes[name].renamed(columns.alias_names(alias))
-            self.rels.append(Rel(alias["aliasname"] if alias else name, given))
+            self._add(Rel(alias["aliasname"] if alias else name, given))
             return given
         shown = self.names.relation(node)
         self.references.append(
@@ -254,6 +272,7 @@ class Walk:
         return self._entry(alias, Columns(shown.columns), shown)
 
     def _join(self, node: Node, ctes: Ctes) -> Columns:
+        before = len(self._level.rels)
         left = self._from(node, "larg", ctes)
         right = self._from(node, "rarg", ctes)
         merged = node.get("isNatural") or "usingClause" in node
@@ -265,12 +284,13 @@ class Walk:
             given = Columns(given.names, exact=False)
         using = node.get("join_using_alias")
         if using:
-            self.rels.append(Rel(using["aliasname"], Columns(oracle.names(node["usingClause"]))))
+            self._add(Rel(using["aliasname"], Columns(oracle.names(node["usingClause"]))))
         alias = node.get("alias")
         if alias:
-            # The alias hides the names inside; they stay listed, which only makes a proof harder.
+            here = self._level.rels
+            here[before:] = [dataclasses.replace(rel, hidden=True) for rel in here[before:]]
             given = given.renamed(columns.alias_names(alias))
-            self.rels.append(Rel(alias["aliasname"], given))
+            self._add(Rel(alias["aliasname"], given))
         return given
 
     def _range_function(self, node: Node, ctes: Ctes) -> Columns:
@@ -375,14 +395,15 @@ class Walk:
             self.stars.append(words[-2] if len(words) > 1 else None)
             return
         if len(words) > 1:
-            self._later.append((node, words))
+            self._later.append((node, words, self._level, self._level.in_from))
 
     def _indirection(self, node: Node, ctes: Ctes) -> None:
         # No owner is looked for: `(b).f` is a field of the column b before it is one of a relation b.
         self.walk(node["arg"], ctes)
         for step in node["indirection"]:
             if "String" in step:
-                self._later.append(({"location": _place(node["arg"])}, (step["String"]["sval"],)))
+                field_of = {"location": _place(node["arg"])}
+                self._later.append((field_of, (step["String"]["sval"],), self._level, True))
             elif "A_Indices" in step:
                 self.walk(step, ctes)
 
@@ -396,8 +417,8 @@ class Walk:
 
     def finish(self) -> None:
         """The checks that need every FROM entry of the statement. Raises Refused."""
-        for node, words in self._later:
-            self._prove_column(node, words)
+        for node, words, level, in_from in self._later:
+            self._prove_column(node, words, level, in_from)
         known = self._column_types()
         for call in self._calls:
             self.names.call(call, known)
@@ -410,9 +431,9 @@ class Walk:
                         "catalog", f"* on {rel.shown.relation.qualified} would show code", "Name the columns you need."
                     )
 
-    def _prove_column(self, node: Node, words: tuple[str, ...]) -> None:
+    def _prove_column(self, node: Node, words: tuple[str, ...], level: Level, in_from: bool) -> None:
         """`a.b` may stand only where b cannot be a function: a proven column of every a, or no function's name."""
-        owners = [r for r in self.rels if len(words) > 1 and r.name == words[-2]]
+        owners = _owners(words[-2], level, in_from) if len(words) > 1 else []
         if owners and all(words[-1] in r.columns.names for r in owners):
             return
         catalog = self.bound.catalog
@@ -441,6 +462,17 @@ class Walk:
                 mine = rel.shown.types.get(name) if plain and rel.shown else None
                 types[name] = mine if types.get(name, mine) == mine else None
         return types
+
+
+def _owners(name: str, level: Level, in_from: bool) -> list[Rel]:
+    """Every FROM entry that `name` can mean: those of its own query where all of them are visible, else all around."""
+    found = [rel for rel in level.rels if rel.name == name]
+    if in_from or all(rel.hidden for rel in found):
+        outer = level.outer
+        while outer is not None:
+            found += [rel for rel in outer.rels if rel.name == name]
+            outer = outer.outer
+    return found
 
 
 def _wrapped(value: Node) -> bool:

@@ -42,7 +42,9 @@ def edits_for(sql: bytes, walk: Walk) -> list[Edit]:
         return []
     edits = [_group_by(sql, query, rel) for query in walk.queries for rel in query.rels if _loses_key(query, rel)]
     edits += [edit for ref in walk.column_refs if (edit := _unqualified(sql, ref, restricted))]
-    edits += [_replaced(sql, reference) for reference in restricted]
+    # psql's comment queries ask catalogs for their tableoid.
+    asked = any(oracle.names(ref["fields"])[-1] == "tableoid" for ref in walk.column_refs)
+    edits += [_replaced(sql, reference, system_column=asked) for reference in restricted]
     return edits
 
 
@@ -78,13 +80,16 @@ def _tree_of(substitute: str) -> Node:
     return inner.node
 
 
-def _replaced(sql: bytes, reference: Reference) -> Edit:
+def _replaced(sql: bytes, reference: Reference, *, system_column: bool) -> Edit:
     shown, start = reference.shown, reference.location
     match = _NAMES[len(reference.written)].match(sql, start)
     if match is None or shown.substitute is None:
         raise Refused("substitute", "the table's name cannot be found in the text", "", start)
     node = reference.holder[reference.key]["RangeVar"]
     alias = "" if reference.alias is not None else f" AS {quote(shown.relation.name)}"
+    substitute = shown.substitute
+    if shown.relation.schema == "pg_catalog" and system_column:
+        substitute = substitute.replace("SELECT ", "SELECT tableoid, ", 1)
     if shown.view is not None:
         schema, name = shown.view
         node = {k: v for k, v in node.items() if k != "catalogname"} | {"schemaname": schema, "relname": name}
@@ -92,11 +97,11 @@ def _replaced(sql: bytes, reference: Reference) -> Edit:
         reference.holder[reference.key] = {"RangeVar": node}
         return Edit(start, match.end(), f"{quote(schema)}.{quote(name)}{alias}".encode())
     replacement: Node = {
-        "subquery": {"SelectStmt": _tree_of(shown.substitute)},
+        "subquery": {"SelectStmt": _tree_of(substitute)},
         "alias": node.get("alias") or {"aliasname": shown.relation.name},
     }
     reference.holder[reference.key] = {"RangeSubselect": replacement}
-    return Edit(start, match.end(), f"({shown.substitute}){alias}".encode())
+    return Edit(start, match.end(), f"({substitute}){alias}".encode())
 
 
 def _unqualified(sql: bytes, ref: Node, restricted: list[Reference]) -> Edit | None:
@@ -138,6 +143,10 @@ def _grouped(query: Query, rel: Rel) -> set[str]:
         targets = query.node.get("targetList", [])
         if number is not None and 1 <= number <= len(targets):
             item = targets[number - 1]["ResTarget"]["val"]  # noqa: PLW2901
+        elif "ColumnRef" in item and not _column_of(item["ColumnRef"], rel):
+            words = oracle.names(item["ColumnRef"]["fields"])
+            named = [t["ResTarget"] for t in targets if len(words) == 1 and t["ResTarget"].get("name") == words[0]]
+            item = named[0]["val"] if named else item  # noqa: PLW2901
         if "ColumnRef" in item and (name := _column_of(item["ColumnRef"], rel)):
             found.add(name)
     return found

@@ -214,3 +214,26 @@ def test_the_shape_cache_does_not_mix_constants(judge: Judge) -> None:
     assert second.forward == b"select name from products where id = 22"
     assert second.statements[0].sql == "select name from products where id = 22"
     assert first.statements[0].tables == second.statements[0].tables == ("app.products",)
+
+
+@pytest.mark.parametrize(
+    ("sql", "allowed"),
+    [
+        ("select (b).pg_sleep from (select 3 as b) x, (select 1 as pg_sleep) b", False),
+        ("select x.count from (select 1 as count) x", True),
+        ("select x.count from products x", False),
+        ("select x.count from (select 1 as count) x where exists (select x.count from products x)", False),
+        ("select x.id from (select x.id from products x) x", True),
+        ("select (select x.count from (select 2 as count) x) from products x", True),
+        ("select x.count from (products x join orders o on true) j, (select 1 as count) x", False),
+        ("select f from (select 1 as count) x, lateral (select x.count as f from products x) y", False),
+        ("select 'pg_catalog.array_in'::regproc", True),
+        ("select 'app.leak'::regproc", False),
+        ("select c.tableoid from pg_class c", True),
+        ("select name, setting from pg_settings", True),
+        ("select * from pg_settings", False),
+        ("select c.id as k, c.name from customers c group by k", True),
+    ],
+)
+def test_what_a_dot_can_mean(judge: Judge, sql: str, allowed: bool) -> None:
+    assert judge.judge(sql.encode()).allowed is allowed
