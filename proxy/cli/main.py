@@ -84,9 +84,8 @@ def _guarded(run: Any) -> int:
 
 def _usage(error: typer.TyperException) -> Failure:
     context = getattr(error, "ctx", None)
-    if type(error).__name__ == "NoArgsIsHelpError":  # a noun alone: its help is the answer, and it is a usage error
-        sys.stderr.write(error.format_message().rstrip() + "\n")
-        return Failure(USAGE, "a command is missing")
+    if type(error).__name__ == "NoArgsIsHelpError":  # a noun alone: its help has been printed
+        return Failure(USAGE, "a command is missing", "one of those above")
     hint = f"{context.command_path} --help shows how it is used, with an example" if context is not None else None
     message = error.format_message().rstrip(".")
     return Failure(USAGE, message[:1].lower() + message[1:], hint)
