@@ -15,13 +15,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy as sa
 import structlog
 import uvloop
 
 from proxy.access.grants import Grants
 from proxy.access.store import Store, StoreError
-from proxy.access.tables import installation
 from proxy.clock import Clock, SystemClock
 from proxy.config import Config, ConfigError, load, not_yet, warnings
 from proxy.policy.load import Policies
@@ -32,6 +30,7 @@ from proxy.server.listener import Listener
 from proxy.server.metrics import Counts, Gauges, Metrics
 from proxy.server.server import Server
 from proxy.server.watch import Watch
+from proxy.session.ephemeral import Keeper
 from proxy.session.judging import Bench
 from proxy.session.opening import Desk, open_session
 from proxy.session.registry import Registry
@@ -98,10 +97,14 @@ async def _run(
     config: Config, clock: Clock, store: Store, recorder: Recorder, certificate: tls.Certificate | None
 ) -> int:
     grants = Grants(store, clock)
-    bench = Bench(Policies(config.policies), await _secret(store))
+    identity, secret = await store.identity()
+    keeper = Keeper(config, identity, secret)
+    bench = Bench(Policies(config.policies), secret, identity, keeper.is_for)
     registry = Registry(clock)
     tally, counts = Tally(), Counts()
-    watch = Watch(config=config, recorder=recorder, registry=registry, grants=grants, bench=bench, counts=counts)
+    watch = Watch(
+        config=config, recorder=recorder, registry=registry, grants=grants, bench=bench, keeper=keeper, counts=counts
+    )
     watch.reload_policies()
     server = Server(config, recorder, registry, bench, watch)
     desk = Desk(
@@ -111,6 +114,7 @@ async def _run(
         recorder=recorder,
         judging=bench,
         upstreams=Dialler(),
+        keeper=keeper,
         registry=registry,
         tally=tally,
         accepting=server.accepting,
@@ -141,7 +145,10 @@ async def _run(
     loop.add_signal_handler(signal.SIGTERM, server.stop)
     loop.add_signal_handler(signal.SIGINT, server.stop)
     loop.add_signal_handler(signal.SIGHUP, reload)
-    await server.run(listener, Metrics(tally, counts, gauges))
+    try:
+        await server.run(listener, Metrics(tally, counts, gauges))
+    finally:
+        await keeper.close()
     return 0
 
 
@@ -150,13 +157,6 @@ def _certificate(config: Config) -> tls.Certificate | None:
     if files.mode == "disable" or files.cert is None or files.key is None:
         return None
     return tls.load(files.cert, files.key)
-
-
-async def _secret(store: Store) -> bytes:
-    """The installation's secret key, from which the keys of hash masks are derived."""
-    async with store.read() as connection:
-        key: bytes = (await connection.execute(sa.select(installation.c.mock_key))).scalar_one()
-    return key
 
 
 def _log_as_json() -> None:

@@ -57,6 +57,12 @@ class Store:
         """Closes every connection."""
         await self._engine.dispose()
 
+    async def identity(self) -> tuple[str, bytes]:
+        """The installation's id, which names what it makes in databases, and the secret that its keys are made of."""
+        async with self.read() as connection:
+            row = (await connection.execute(sa.select(installation.c.id, installation.c.mock_key))).one()
+        return row[0], row[1]
+
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that only reads. Raises StoreError."""

@@ -19,8 +19,10 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from proxy import catalog
 from proxy.access.grants import GrantError, GrantNotFound, Grants
 from proxy.access.model import Grant
+from proxy.access.roles import RoleError
 from proxy.access.store import Store, StoreError
 from proxy.cli.options import ConfigOption, OutputOption, load_config
 from proxy.cli.output import NO, UNREACHABLE, USAGE, emit, fail, fields, grid, note, rfc3339, styled, warn
@@ -28,6 +30,8 @@ from proxy.clock import SystemClock
 from proxy.config import Config, format_duration, nearest, parse_duration
 from proxy.policy.load import Policies
 from proxy.policy.model import Policy
+from proxy.session.ephemeral import TROUBLE, Keeper
+from proxy.session.judging import Bench
 from recorder.events import GrantEvent
 from recorder.journal import RecordError, append_installation
 
@@ -86,6 +90,7 @@ def create(
         )
 
     grant, token = _run(cfg, make)
+    _make_role(cfg, grant)
     host, port = _address(cfg)
     data = {
         "grant": grant.id,
@@ -209,6 +214,45 @@ def revoke(
             console.print(f"Grant {after.id} of {after.person} is revoked; its sessions end within a second.")
 
     emit(_plain(after, max(now, after.revoked_at or now)) | {"already_revoked": already}, output, table)
+
+
+def _make_role(cfg: Config, grant: Grant) -> None:
+    """The grant's role, where it starts now; one that starts later gets its role at the first login."""
+    if cfg.databases[grant.database].credential.mode != "ephemeral" or grant.starts_at > grant.created_at:
+        return
+    database = cfg.databases[grant.database]
+
+    async def make() -> None:
+        store = await Store.open(cfg.state)
+        try:
+            identity, secret = await store.identity()
+        finally:
+            await store.close()
+        keeper = Keeper(cfg, identity, secret)
+        bench = Bench(Policies(cfg.policies), secret, identity, keeper.is_for)
+        bench.reload()
+        snapshot = await catalog.snapshot(
+            host=database.host,
+            port=database.port,
+            dbname=database.dbname,
+            user=database.credential.user,
+            password=database.credential.password(),
+            tls=database.tls,
+            ca=database.ca,
+        )
+        bench.know(grant.database, snapshot)
+        try:
+            await keeper.credential(grant, bench.plan(grant), bench.for_grant(grant).policy.limits.sessions)
+        finally:
+            await keeper.close()
+
+    try:
+        asyncio.run(make())
+    except (RoleError, *TROUBLE) as problem:
+        reason = str(problem) or type(problem).__name__
+        _run(cfg, lambda grants: grants.revoke(grant.id, reason="its role could not be made", by=grant.created_by))
+        hint = f"grant {grant.id} is revoked; mend the cause and make another"
+        fail(UNREACHABLE, f"the role for {grant.database} cannot be made: {reason}", hint)
 
 
 def _policy(cfg: Config, name: str, database: str) -> Policy:

@@ -16,11 +16,14 @@ import structlog
 
 from proxy import catalog
 from proxy.access.grants import Grants
+from proxy.access.roles import RoleError
 from proxy.access.store import StoreError
 from proxy.config import Config, ConfigError, Database
+from proxy.policy.ddl import RolePlan
 from proxy.server.metrics import Counts
+from proxy.session.ephemeral import Keeper
 from proxy.session.judging import Bench
-from proxy.session.refusals import refusal
+from proxy.session.refusals import LoginRefused, refusal
 from proxy.session.registry import Registry
 from proxy.tasks import spawn
 from recorder.journal import Recorder
@@ -34,6 +37,7 @@ CATALOG_EVERY: Final = 5.0
 CATALOG_RETRY: Final = 1.0
 CHECKPOINT_EVERY: Final = 10.0
 PROBE_EVERY: Final = 1.0
+ROLES_EVERY: Final = 1.0
 
 
 class Watch:
@@ -47,6 +51,7 @@ class Watch:
         registry: Registry,
         grants: Grants,
         bench: Bench,
+        keeper: Keeper,
         counts: Counts,
     ) -> None:
         self._config = config
@@ -54,6 +59,7 @@ class Watch:
         self._registry = registry
         self._grants = grants
         self._bench = bench
+        self._keeper = keeper
         self._counts = counts
         self._tasks: list[asyncio.Task[None]] = []
         self.fault: str | None = None
@@ -70,6 +76,7 @@ class Watch:
             ("policies", POLICIES_EVERY, self._policies),
             ("probe", PROBE_EVERY, self._probe),
             ("checkpoint", CHECKPOINT_EVERY, self._checkpoint),
+            ("roles", ROLES_EVERY, self._roles),
         ]
         for name, every, what in rounds:
             self._tasks.append(spawn(_repeat(name, every, what), name=name))
@@ -138,6 +145,31 @@ class Watch:
     async def _checkpoint(self) -> None:
         self._recorder.checkpoint()
 
+    async def _roles(self) -> None:
+        """Drop the roles of grants that are over; also those that a crash has left."""
+        live = await self._grants.live()
+        keep: dict[str, list[RolePlan]] = {}
+        for grant in live.values():
+            if self._keeper.is_for(grant.database) and self._bench.catalog(grant.database) is not None:
+                with contextlib.suppress(LoginRefused):
+                    keep.setdefault(grant.database, []).append(self._bench.plan(grant))
+        for name in await self._keeper.reconcile(live, keep):
+            log.info("role_dropped", role=name)
+
+    async def _bring_up_to_date(self, database: str, snapshot: catalog.Catalog) -> None:
+        """The roles of open sessions get what the next judge will send them to, before it does."""
+        if not self._keeper.is_for(database):
+            return
+        for session in self._registry:
+            grant = session.grant
+            if grant.database == database:
+                try:
+                    await self._keeper.credential(
+                        grant, self._bench.plan(grant, snapshot), session.relay.talk.judge.policy.limits.sessions
+                    )
+                except (RoleError, LoginRefused) as problem:
+                    session.finish(refusal("policy gone", policy=grant.policy, grant=grant.id), str(problem))
+
     async def _catalog(self, name: str, database: Database) -> None:
         """Keep the snapshot of one database: taken as soon as it answers, taken again when it has changed."""
         connection: asyncpg.Connection[Any] | None = None
@@ -159,6 +191,7 @@ class Watch:
                 known = self._bench.catalog(name)
                 if known is None or await catalog.fingerprint(connection) != known.fingerprint:
                     snapshot = await catalog.read(connection)
+                    await self._bring_up_to_date(name, snapshot)
                     self._bench.know(name, snapshot)
                     self._bench.renew(self._registry)
                     log.info("catalog_read", database=name, revision=snapshot.revision)

@@ -68,6 +68,7 @@ class Keeper:
                     )
                     self._made.add((name, plan.role))
         except TROUBLE as problem:
+            self._made.discard((name, plan.role))
             raise RoleError(f"the role of this grant cannot be made: {problem or type(problem).__name__}") from None
         return name, password
 

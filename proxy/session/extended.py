@@ -8,7 +8,7 @@ executes it is recorded for itself. Invariant: what is not known under a name is
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, Final
 
 from proxy.session.answers import Answers
 from proxy.session.names import NAME_BYTES, NAMING, Change, Portal, Prepared
@@ -18,6 +18,9 @@ from proxy.session.talk import Talk
 from proxy.wire import build, client, params
 from proxy.wire.framing import HEADER
 from proxy.wire.ledger import BIND, CLOSE, DESCRIBE, EXECUTE, PARSE, Owed
+
+PORTAL_DESCRIBED: Final = Owed(DESCRIBE)
+"""Has nothing of its own, so one entry stands for all."""
 
 
 class Extended:
@@ -134,10 +137,8 @@ class Extended:
     def describe(self, data: bytes, pos: int, stop: int) -> bytes | None:
         """Note which statement's parameter types the answer will tell; the record of later values needs them."""
         what, name = client.target(data, pos, stop)
-        entry = Owed(DESCRIBE)
-        if what == client.STATEMENT:
-            entry.undo = self._talk.names.statements.get(name[:NAME_BYTES])
-        self._talk.ledger.entries.append(entry)
+        prepared = self._talk.names.statements.get(name[:NAME_BYTES]) if what == client.STATEMENT else None
+        self._talk.ledger.entries.append(PORTAL_DESCRIBED if prepared is None else Owed(DESCRIBE, undo=prepared))
         return None
 
     def close(self, data: bytes, pos: int, stop: int) -> bytes | None:

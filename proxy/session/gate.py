@@ -31,6 +31,8 @@ SMALL: Final = 10_000
 """Bytes that a message of a type without a limit of its own may have, as in Postgres."""
 PARSE_EXTRA: Final = 4 * 65_535 + 1_024
 """What a Parse may hold beside its text: a name and the types of its parameters."""
+SYNC_OWED: Final = Owed(SYNC)
+"""A Sync has nothing of its own, so one entry stands for all."""
 LONGEST: Final = 1 << 30
 """Postgres's own limit for any message."""
 
@@ -253,7 +255,7 @@ class Gate:
         ledger = self._talk.ledger
         ledger.skipping = False
         if not ledger.copying:
-            ledger.entries.append(Owed(SYNC))
+            ledger.entries.append(SYNC_OWED)
         return None
 
     def _pass(self, data: bytes, pos: int, stop: int) -> bytes | None:

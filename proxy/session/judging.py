@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Callable
 
 import structlog
 
 from proxy.access.model import Grant
 from proxy.catalog import Catalog
+from proxy.policy import ddl
+from proxy.policy.ddl import RolePlan
 from proxy.policy.judge import Judge, Judges, both, startup_settings
 from proxy.policy.load import Policies, PolicyError, parse
 from proxy.policy.model import Policy
@@ -28,11 +31,23 @@ KEPT_JUDGES = 64
 
 
 class Bench:
-    """All judges of this process. `secret` keys the hash masks; each policy revision gets its own key from it."""
+    """All judges of this process.
 
-    def __init__(self, policies: Policies, secret: bytes) -> None:
+    `secret` keys the hash masks; each policy revision gets its own key from it. `installation` names the views and
+    roles in the databases of which `ephemeral` says that their sessions use ephemeral roles.
+    """
+
+    def __init__(
+        self,
+        policies: Policies,
+        secret: bytes,
+        installation: str = "",
+        ephemeral: Callable[[str], bool] = lambda database: False,
+    ) -> None:
         self._policies = policies
         self._secret = secret
+        self._installation = installation
+        self._ephemeral = ephemeral
         self._catalogs: dict[str, Catalog] = {}
         self._problems: dict[str, str] = {}
         self._judges: dict[tuple[str, str, str], Judge] = {}
@@ -81,6 +96,12 @@ class Bench:
         pinned = self._pinned_policy(grant, current)
         return both(self._judge(pinned, grant.database, catalog), self._judge(current, grant.database, catalog))
 
+    def plan(self, grant: Grant, catalog: Catalog | None = None) -> RolePlan:
+        """The role plan of the policy that a grant pins, on today's catalog or another one."""
+        known = catalog or self._catalogs[grant.database]
+        judge = self._judge(self._pinned_policy(grant, self._current(grant)), grant.database, known)
+        return ddl.plan(judge.bound, self._installation)
+
     def settings(self, grant: Grant) -> dict[str, str]:
         """See `opening.Judging`."""
         catalog = self._catalogs[grant.database]
@@ -124,7 +145,8 @@ class Bench:
         judge = self._judges.get(key)
         if judge is None:
             mask_key = hmac.new(self._secret, b"mask " + policy.revision.encode(), hashlib.sha256).hexdigest()
-            judge = Judge(policy, catalog, key=mask_key)
+            views = ddl.views_schema(self._installation) if self._ephemeral(database) else None
+            judge = Judge(policy, catalog, key=mask_key, views=views)
             for problem in judge.problems:
                 log.warning("policy_problem", policy=policy.name, database=database, problem=str(problem))
             while len(self._judges) >= KEPT_JUDGES:

@@ -127,6 +127,9 @@ class Names:
 
     def end_transaction(self) -> None:
         """Portals die with their transaction; SQL cursors may outlive it (WITH HOLD) and are kept."""
+        if len(self.portals) == 1 and b"" in self.portals:
+            # The unnamed portal alone: the next Bind replaces it, and until then it leads nowhere upstream.
+            return
         gone = [name for name, portal in self.portals.items() if portal.params is not None]
         for name in gone:
             self.put(self.portals, name, None)

@@ -17,12 +17,15 @@ import structlog
 
 from proxy.access.grants import Grants, admission
 from proxy.access.model import Grant
+from proxy.access.roles import RoleError
 from proxy.access.store import StoreError
 from proxy.clock import Clock
 from proxy.config import Config, Database
+from proxy.policy.ddl import RolePlan
 from proxy.policy.judge import Judges
 from proxy.session import login, parameters, upstream
 from proxy.session.channel import Channel, ChannelClosed
+from proxy.session.ephemeral import Keeper
 from proxy.session.gate import Bounds
 from proxy.session.refusals import LoginRefused, Refusal, refusal
 from proxy.session.registry import WARN_BEFORE, Registry, Session
@@ -46,6 +49,9 @@ class Judging(Protocol):
 
     def for_grant(self, grant: Grant) -> Judges:
         """The judge of the grant's database and policy. Raises LoginRefused where there is none."""
+
+    def plan(self, grant: Grant) -> RolePlan:
+        """The role plan of the policy that a grant pins."""
 
     def settings(self, grant: Grant) -> dict[str, str]:
         """The upstream settings that the grant's policy pins."""
@@ -71,6 +77,7 @@ class Desk:
     recorder: Recorder
     judging: Judging
     upstreams: Upstreams
+    keeper: Keeper
     registry: Registry
     tally: Tally
     accepting: Callable[[], Refusal | None]
@@ -151,10 +158,9 @@ async def _open(channel: Channel, desk: Desk, who: _Who) -> None:
     try:
         who.step = "upstream"
         database = desk.config.databases[grant.database]
-        asked = parameters.for_upstream(
-            wishes, desk.judging.settings(grant), user=database.credential.user, dbname=database.dbname
-        )
-        server, ready = await _dial(desk, database, asked, observe=observe)
+        user, password = await _credential(desk, grant, database, limit)
+        asked = parameters.for_upstream(wishes, desk.judging.settings(grant), user=user, dbname=database.dbname)
+        server, ready = await _dial(desk, database, asked, password, observe=observe)
         who.step = "ready"
         try:
             _begin(channel, server, desk, grant, judge, ready, packet.parameters)
@@ -191,12 +197,27 @@ def _admit(channel: Channel, desk: Desk, grant: Grant, database: str) -> Judges:
     return desk.judging.for_grant(grant)
 
 
-async def _dial(desk: Desk, database: Database, asked: dict[str, str], *, observe: bool) -> tuple[Channel, Ready]:
+async def _credential(desk: Desk, grant: Grant, database: Database, sessions: int | None) -> tuple[str, str]:
+    """The user and password of the upstream session. Raises LoginRefused."""
+    if not desk.keeper.is_for(grant.database):
+        return database.credential.user, database.credential.password()
+    try:
+        return await desk.keeper.credential(grant, desk.judging.plan(grant), sessions)
+    except RoleError as problem:
+        log.error("role_refused", grant=grant.id, database=grant.database, reason=str(problem))
+        raise LoginRefused(
+            refusal("upstream", text="the role of this grant cannot be used", hint=""), str(problem)
+        ) from None
+
+
+async def _dial(
+    desk: Desk, database: Database, asked: dict[str, str], password: str, *, observe: bool
+) -> tuple[Channel, Ready]:
     """An upstream session that is ready. Raises LoginRefused."""
     server: Channel | None = None
     try:
         server = await desk.upstreams.dial(database)
-        ready = await upstream.log_in(server, asked, database.credential.password(), desk.clock)
+        ready = await upstream.log_in(server, asked, password, desk.clock)
         if not observe:
             _check_settings(ready)
         return server, ready

@@ -16,7 +16,7 @@ from proxy.session.refusals import refusal
 from proxy.session.talk import IDLE, Talk
 from proxy.wire import framing, upstream
 from proxy.wire.framing import HEADER, TYPE_AND_LENGTH, ProtocolViolation
-from proxy.wire.ledger import CALL, DESCRIBE, EXECUTE, PARSE, QUERY, Owed
+from proxy.wire.ledger import DESCRIBE, PARSE, QUERY, Owed
 from proxy.wire.rows import walk
 from recorder import events
 
@@ -30,15 +30,31 @@ FIXED_SETTINGS: Final = {"client_encoding": "UTF8", "standard_conforming_strings
 """Settings that decide how SQL text is read. A judge that reads it differently would judge another statement."""
 
 
+Handler = Callable[[Owed, bytes, int, int], None]
+"""Takes the entry that a reply belongs to and the span of the reply's body."""
+ASIDE: Final = frozenset((framing.ERROR, framing.NOTICE, framing.NOTIFICATION, framing.PARAMETER_STATUS))
+"""Replies that are not in the order of what is owed."""
+
+
 class Results:
     """The upstream's lane of one session."""
 
-    __slots__ = ("_rest", "_streaming", "_tail", "_talk", "_to_client", "fatal")
+    __slots__ = ("_handlers", "_rest", "_streaming", "_tail", "_talk", "_to_client", "fatal")
 
     def __init__(self, talk: Talk, *, to_client: Callable[[bytes], None]) -> None:
         self._talk = talk
         self._to_client = to_client
         self._tail = b""
+        self._handlers: dict[int, Handler] = {
+            framing.COMMAND_COMPLETE: self._complete,
+            framing.READY_FOR_QUERY: self._ready,
+            framing.EMPTY_QUERY: self._empty,
+            framing.PORTAL_SUSPENDED: self._suspended,
+            framing.PARSE_COMPLETE: self._prepared,
+            framing.BIND_COMPLETE: self._prepared,
+            framing.PARAMETER_DESCRIPTION: self._types,
+            framing.COPY_IN: self._copy_in,
+        }
         self._rest = 0
         """Bytes still to come of a message that streams through."""
         self._streaming: Owed | None = None
@@ -54,6 +70,7 @@ class Results:
         """Take what the upstream sent. Raises ProtocolViolation when it makes no sense, RecordError as usual."""
         ledger = self._talk.ledger
         self._talk.tally.upstream_bytes += len(data)
+        handlers = self._handlers
         parts: list[bytes] = []
         pos = mark = 0
         if self._tail:
@@ -62,19 +79,17 @@ class Results:
         elif self._rest:
             pos = mark = self._stream(data, parts)
         end = len(data)
-        while True:
-            entries = ledger.entries
-            if entries:
-                head = entries[0]
-                if head.kind in (QUERY, EXECUTE):
-                    after, rows = walk(data, pos, end)
-                    if rows:
-                        head.rows += rows
-                        head.octets += after - pos
-                        pos = after
-            if end - pos < HEADER:
-                break
+        last = end - HEADER
+        while pos <= last:
             kind, length = TYPE_AND_LENGTH(data, pos)
+            if kind == framing.DATA_ROW or kind == framing.COPY_DATA:  # noqa: PLR1714 - faster than a tuple
+                after, rows = walk(data, pos, end)
+                if rows:
+                    entry = ledger.reply(kind)
+                    entry.rows += rows
+                    entry.octets += after - pos
+                    pos = after
+                    continue
             stop = pos + 1 + length
             if length < 4:
                 raise ProtocolViolation(f"invalid length {length} in a message of type {framing.printable(kind)}")
@@ -84,10 +99,16 @@ class Results:
                     self._rest = stop - end
                     pos = end
                 break
-            edit = self._one(kind, data, pos, stop)
-            if edit is not None:
-                parts += (data[mark:pos], edit)
-                mark = stop
+            if kind in ASIDE:
+                edit = self._aside(kind, data[pos + HEADER : stop])
+                if edit is not None:
+                    parts += (data[mark:pos], edit)
+                    mark = stop
+            else:
+                entry = ledger.reply(kind)
+                handler = handlers.get(kind)
+                if handler is not None:
+                    handler(entry, data, pos + HEADER, stop)
             pos = stop
             if ledger.held and (freed := ledger.released()):
                 # Only after a whole answer may a refusal of ours follow.
@@ -102,31 +123,33 @@ class Results:
 
     # Messages
 
-    def _one(self, kind: int, data: bytes, pos: int, stop: int) -> bytes | None:
-        """One whole message that is not a row; returns what the client gets in its place, None for itself."""
-        talk = self._talk
+    def _aside(self, kind: int, body: bytes) -> bytes | None:
+        """A message that may come at any time; returns what the client gets in its place, None for itself."""
         if kind == framing.ERROR:
-            return self._error(data[pos + HEADER : stop])
+            return self._error(body)
         if kind == framing.PARAMETER_STATUS:
-            self._setting(data[pos + HEADER : stop])
-            return None
-        if kind in (framing.NOTICE, framing.NOTIFICATION):
-            return None
-        entry = talk.ledger.reply(kind)
-        if kind == framing.READY_FOR_QUERY:
-            self._ready(entry, data, pos, stop)
-        elif kind == framing.COMMAND_COMPLETE:
-            self._done(entry, upstream.tag(data[pos + HEADER : min(stop, pos + LONGEST_TAG)]))
-        elif kind in (framing.EMPTY_QUERY, framing.PORTAL_SUSPENDED):
-            self._done(entry, "SUSPENDED" if kind == framing.PORTAL_SUSPENDED else "")
-        elif kind == framing.COPY_IN:
-            talk.ledger.copy_in()
-        elif kind == framing.PARAMETER_DESCRIPTION:
-            if entry.kind == DESCRIBE and entry.undo is not None:
-                entry.undo.types = upstream.parameter_types(data[pos + HEADER : stop])
-        elif kind in (framing.PARSE_COMPLETE, framing.BIND_COMPLETE) and entry.n:
-            self._done(entry, "PARSE" if entry.kind == PARSE else "BIND")
+            self._setting(body)
         return None
+
+    def _complete(self, entry: Owed, data: bytes, pos: int, stop: int) -> None:
+        self._done(entry, upstream.tag(data[pos : min(stop, pos + LONGEST_TAG)]))
+
+    def _empty(self, entry: Owed, data: bytes, pos: int, stop: int) -> None:
+        self._done(entry, "")
+
+    def _suspended(self, entry: Owed, data: bytes, pos: int, stop: int) -> None:
+        self._done(entry, "SUSPENDED")
+
+    def _prepared(self, entry: Owed, data: bytes, pos: int, stop: int) -> None:
+        if entry.n:
+            self._done(entry, "PARSE" if entry.kind == PARSE else "BIND")
+
+    def _types(self, entry: Owed, data: bytes, pos: int, stop: int) -> None:
+        if entry.kind == DESCRIBE and entry.undo is not None:
+            entry.undo.types = upstream.parameter_types(data[pos:stop])
+
+    def _copy_in(self, entry: Owed, data: bytes, pos: int, stop: int) -> None:
+        self._talk.ledger.copy_in()
 
     def _done(self, entry: Owed, tag: str) -> None:
         """One statement of `entry` has ended well."""
@@ -137,11 +160,11 @@ class Results:
 
     def _ready(self, entry: Owed, data: bytes, pos: int, stop: int) -> None:
         talk = self._talk
-        status = data[pos + HEADER] if stop - pos == 6 else 0
+        status = data[pos] if stop - pos == 1 else 0
         if status not in b"ITE":
             raise ProtocolViolation("invalid ReadyForQuery")
         talk.tx = status
-        if entry.n and entry.done < entry.count and entry.kind in (QUERY, CALL):
+        if entry.n and entry.done < entry.count:
             for n in range(entry.n + entry.done, entry.n + entry.count):
                 talk.outcome(entry, n, None, None)
         # With more on the way, portals of the next transaction may already stand in the map.
