@@ -1,5 +1,7 @@
 """The demonstration as a user runs it: it ends with 0, with either client, and leaves nothing behind.
 
+Covers proxy/demo/play.py, proxy/demo/stage.py, proxy/demo/served.py, proxy/demo/watchdog.py and proxy/cli/demo.py.
+
 `daypass demo` judges itself; these tests judge that its judgement can fail, and how it ends.
 """
 
