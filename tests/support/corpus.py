@@ -24,8 +24,9 @@ def main() -> int:
     options, rest = parser.parse_known_args()
     bindir = options.server or any_bindir()
     here = Path(sys.executable).parent
-    with PostgresServer(bindir) as server:
-        with subprocess.Popen(
+    with (
+        PostgresServer(bindir) as server,
+        subprocess.Popen(
             [
                 sys.executable,
                 str(options.corpus / "prove"),
@@ -36,11 +37,12 @@ def main() -> int:
             env={**os.environ, "PATH": os.pathsep.join([os.environ.get("PATH", ""), str(bindir)])},
             stderr=subprocess.PIPE,
             text=True,
-        ) as prove:
-            # Every case is a session of its own, and libpq prints the greeting of each.
-            for line in prove.stderr or ():
-                if not line.startswith("NOTICE:  daypass:"):
-                    sys.stderr.write(line)
+        ) as prove,
+    ):
+        # Every case is a session of its own, and libpq prints the greeting of each.
+        for line in prove.stderr or ():
+            if not line.startswith("NOTICE:  daypass:"):
+                sys.stderr.write(line)
     return prove.returncode
 
 
