@@ -8,6 +8,7 @@ Everything else in daypass takes what it needs as arguments. Exit codes: 0 stopp
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import ssl
@@ -146,7 +147,9 @@ async def _run(
     loop.add_signal_handler(signal.SIGINT, server.stop)
     loop.add_signal_handler(signal.SIGHUP, reload)
     try:
-        await server.run(listener, Metrics(tally, counts, gauges))
+        # What exists now lives as long as the process: the collector need not look at it again and again.
+    gc.freeze()
+    await server.run(listener, Metrics(tally, counts, gauges))
     finally:
         await keeper.close()
     return 0
