@@ -146,10 +146,10 @@ async def _run(
     loop.add_signal_handler(signal.SIGTERM, server.stop)
     loop.add_signal_handler(signal.SIGINT, server.stop)
     loop.add_signal_handler(signal.SIGHUP, reload)
-    try:
-        # What exists now lives as long as the process: the collector need not look at it again and again.
+    # What exists now lives as long as the process: the collector need not look at it again and again.
     gc.freeze()
-    await server.run(listener, Metrics(tally, counts, gauges))
+    try:
+        await server.run(listener, Metrics(tally, counts, gauges))
     finally:
         await keeper.close()
     return 0
