@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import getpass
-import socket
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, NoReturn, TypeVar
-from urllib.parse import quote
 
 import typer
 from rich.console import Console
@@ -24,8 +22,9 @@ from proxy.access.grants import GrantError, GrantNotFound, Grants
 from proxy.access.model import Grant
 from proxy.access.roles import RoleError
 from proxy.access.store import Store, StoreError
+from proxy.cli.grant_view import address, dsn_of, facts, left, plain, show_login, state_of
 from proxy.cli.options import ConfigOption, OutputOption, load_config
-from proxy.cli.output import NO, UNREACHABLE, USAGE, emit, fail, fields, grid, note, rfc3339, styled, warn
+from proxy.cli.output import NO, UNREACHABLE, USAGE, emit, fail, grid, rfc3339, styled, warn
 from proxy.clock import SystemClock
 from proxy.config import Config, format_duration, nearest, parse_duration
 from proxy.policy.load import Policies
@@ -39,7 +38,6 @@ app = typer.Typer(no_args_is_help=True, help="Give, list and end temporary acces
 
 GrantArgument = Annotated[str, typer.Argument(metavar="GRANT", help="The grant's id, for example g-7k3m9x2q.")]
 ByOption = Annotated[str | None, typer.Option("--by", help="Who does this (else the user of this machine).")]
-COLOURS = {"active": "green", "waiting": "yellow", "expired": "bright_black", "revoked": "red"}
 T = TypeVar("T")
 
 
@@ -91,12 +89,12 @@ def create(
 
     grant, token = _run(cfg, make)
     _make_role(cfg, grant)
-    host, port = _address(cfg)
+    host, port = address(cfg)
     data = {
         "grant": grant.id,
         "user": grant.id,
         "token": token,
-        "dsn": _dsn(cfg, host, port, grant, token),
+        "dsn": dsn_of(cfg, host, port, grant, token),
         "database": grant.database,
         "policy": grant.policy,
         "policy_revision": grant.policy_revision,
@@ -106,8 +104,8 @@ def create(
 
     def table(console: Console) -> None:
         console.print(styled(f"Grant {grant.id}", "bold green"))
-        _facts(grant, grant.created_at)(console)
-        _login(console, _dsn(cfg, host, port, grant), token)
+        facts(grant, grant.created_at)(console)
+        show_login(console, dsn_of(cfg, host, port, grant), token)
 
     emit(data, output, table)
     if cfg.listen.port == 0:
@@ -126,19 +124,19 @@ def list_(config: ConfigOption, output: OutputOption) -> None:
     rows: list[list[str | Text]] = [
         [
             g.id,
-            _state(g, now),
+            state_of(g, now),
             g.person,
             g.vendor,
             g.database,
             g.policy,
-            _left(g, now),
+            left(g, now),
             g.reason,
         ]
         for g in found
     ]
     heads = ["GRANT", "STATE", "PERSON", "VENDOR", "DATABASE", "POLICY", "TIME", "REASON"]
     emit(
-        [_plain(g, now) for g in found], output, grid(heads, rows, empty="No grants. `daypass grant create` makes one.")
+        [plain(g, now) for g in found], output, grid(heads, rows, empty="No grants. `daypass grant create` makes one.")
     )
 
 
@@ -154,12 +152,12 @@ def show(config: ConfigOption, output: OutputOption, grant: GrantArgument) -> No
 
     def table(console: Console) -> None:
         console.print(styled(f"Grant {found.id}", "bold"))
-        _facts(found, now)(console)
+        facts(found, now)(console)
         console.print(styled("\nThe policy as it was granted:", "bold"))
         for line in found.policy_text.rstrip().splitlines():
             console.print(f"  {line}")
 
-    emit(_plain(found, now) | {"policy_text": found.policy_text}, output, table)
+    emit(plain(found, now) | {"policy_text": found.policy_text}, output, table)
 
 
 @app.command()
@@ -174,13 +172,13 @@ def token(config: ConfigOption, output: OutputOption, grant: GrantArgument, by: 
         return await grants.get(grant), await grants.rotate(grant, by=_by(by))
 
     found, minted = _run(cfg, rotate)
-    host, port = _address(cfg)
-    dsn = _dsn(cfg, host, port, found, minted)
+    host, port = address(cfg)
+    dsn = dsn_of(cfg, host, port, found, minted)
 
     def table(console: Console) -> None:
         console.print(f"A new token for grant {found.id} of {found.person}; the one before is dead. Sessions that are")
         console.print("open stay open: `daypass grant revoke` ends them.")
-        _login(console, _dsn(cfg, host, port, found), minted)
+        show_login(console, dsn_of(cfg, host, port, found), minted)
 
     emit({"grant": found.id, "user": found.id, "token": minted, "dsn": dsn}, output, table)
 
@@ -213,7 +211,7 @@ def revoke(
         else:
             console.print(f"Grant {after.id} of {after.person} is revoked; its sessions end within a second.")
 
-    emit(_plain(after, max(now, after.revoked_at or now)) | {"already_revoked": already}, output, table)
+    emit(plain(after, max(now, after.revoked_at or now)) | {"already_revoked": already}, output, table)
 
 
 def _make_role(cfg: Config, grant: Grant) -> None:
@@ -361,82 +359,3 @@ def _by(by: str | None) -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container may run as a number without a name
         return "unknown"
-
-
-def _address(cfg: Config) -> tuple[str, int]:
-    """Where a vendor connects, as far as this machine knows."""
-    host = cfg.listen.host
-    return (socket.gethostname() if host in {"0.0.0.0", "::"} else host), cfg.listen.port  # noqa: S104
-
-
-def _dsn(cfg: Config, host: str, port: int, grant: Grant, token: str | None = None) -> str:
-    secret = f":{token}" if token else ""
-    shown = f"[{host}]" if ":" in host else host
-    tls = "sslmode=disable" if cfg.listen.tls.mode == "disable" else "sslmode=require&channel_binding=require"
-    return f"postgresql://{grant.id}{secret}@{shown}:{port}/{quote(grant.database, safe='')}?{tls}"
-
-
-def _login(console: Console, dsn: str, token: str) -> None:
-    console.print()
-    console.print(styled("Log in", "bold"), f"  psql '{dsn}'", sep="")
-    console.print(styled("Token ", "bold"), Text(f"  {token}", style="bold yellow"), sep="")
-    note("\nThe token is shown this once; psql asks for it. Send it by another way than the login line.")
-
-
-def _facts(grant: Grant, now: datetime) -> Callable[[Console], None]:
-    lasts = format_duration(round((grant.expires_at - grant.starts_at).total_seconds()))
-    return fields(
-        [
-            ("state", _state(grant, now)),
-            ("person", f"{grant.person} ({grant.vendor})"),
-            ("database", grant.database),
-            ("policy", f"{grant.policy}, revision {grant.policy_revision[:12]}"),
-            ("reason", grant.reason),
-            ("time", f"{rfc3339(grant.starts_at)} to {rfc3339(grant.expires_at)} ({lasts}), {_left(grant, now)}"),
-            ("only from", grant.bind_ip),
-            ("created", f"{rfc3339(grant.created_at)} by {grant.created_by}"),
-            ("revoked", f"{rfc3339(grant.revoked_at)}: {grant.revoke_reason}" if grant.revoked_at else None),
-        ]
-    )
-
-
-def _state(grant: Grant, now: datetime) -> Text:
-    state = grant.state(now)
-    return styled(state, COLOURS[state])
-
-
-def _left(grant: Grant, now: datetime) -> str:
-    """`3h 59m left`, `starts in 2d`, `ended 5m ago`: the two largest units."""
-    state = grant.state(now)
-    if state == "waiting":
-        return f"starts in {_rough(grant.starts_at - now)}"
-    if state == "active":
-        return f"{_rough(grant.expires_at - now)} left"
-    return f"ended {_rough(now - min(grant.revoked_at or grant.expires_at, grant.expires_at))} ago"
-
-
-def _rough(span: timedelta) -> str:
-    seconds = max(0, int(span.total_seconds()))
-    unit = 3600 if seconds >= 86_400 else 60 if seconds >= 3600 else 1
-    return format_duration(seconds - seconds % unit)
-
-
-def _plain(grant: Grant, now: datetime) -> dict[str, Any]:
-    return {
-        "grant": grant.id,
-        "user": grant.id,
-        "state": grant.state(now),
-        "person": grant.person,
-        "vendor": grant.vendor,
-        "database": grant.database,
-        "policy": grant.policy,
-        "policy_revision": grant.policy_revision,
-        "reason": grant.reason,
-        "bind_ip": grant.bind_ip,
-        "created_at": rfc3339(grant.created_at),
-        "created_by": grant.created_by,
-        "starts_at": rfc3339(grant.starts_at),
-        "expires_at": rfc3339(grant.expires_at),
-        "revoked_at": rfc3339(grant.revoked_at),
-        "revoke_reason": grant.revoke_reason,
-    }

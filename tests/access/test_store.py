@@ -1,4 +1,7 @@
-"""The state: opened by many at once, kept private, migrated whole, its failures in one line without secrets."""
+"""The state: opened by many at once, kept private, migrated whole, its failures in one line without secrets.
+
+Covers proxy/access/tables.py and proxy/access/migrations.
+"""
 
 from __future__ import annotations
 

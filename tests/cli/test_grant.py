@@ -1,4 +1,7 @@
-"""`daypass grant`: what is printed, what is refused and with which exit code, what is recorded."""
+"""`daypass grant`: what is printed, what is refused and with which exit code, what is recorded.
+
+Covers proxy/cli/grant_view.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The frame of the command line: help with examples, options before and after, exit codes, one form of errors."""
+"""The frame of the command line: help with examples, options before and after, exit codes, one form of errors.
+
+Covers proxy/cli/options.py and proxy/cli/output.py.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,106 @@
+"""How a grant is shown: its facts for people, its keys for programs, the line to log in with.
+
+Only reads what it is given. The invariant: a token stands in a DSN for scripts or on a line of its own for people,
+never in the login line that people pass on.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+from rich.console import Console
+from rich.text import Text
+
+from proxy.access.model import Grant
+from proxy.cli.output import fields, note, rfc3339, styled
+from proxy.config import Config, format_duration
+
+COLOURS = {"active": "green", "waiting": "yellow", "expired": "bright_black", "revoked": "red"}
+
+
+def address(cfg: Config) -> tuple[str, int]:
+    """Where a vendor connects, as far as this machine knows."""
+    host = cfg.listen.host
+    return (socket.gethostname() if host in {"0.0.0.0", "::"} else host), cfg.listen.port  # noqa: S104
+
+
+def dsn_of(cfg: Config, host: str, port: int, grant: Grant, token: str | None = None) -> str:
+    """The connection URI; with the token only for scripts."""
+    secret = f":{token}" if token else ""
+    shown = f"[{host}]" if ":" in host else host
+    tls = "sslmode=disable" if cfg.listen.tls.mode == "disable" else "sslmode=require&channel_binding=require"
+    return f"postgresql://{grant.id}{secret}@{shown}:{port}/{quote(grant.database, safe='')}?{tls}"
+
+
+def show_login(console: Console, dsn: str, token: str) -> None:
+    """The login line, and the token apart from it."""
+    console.print()
+    console.print(styled("Log in", "bold"), f"  psql '{dsn}'", sep="")
+    console.print(styled("Token ", "bold"), Text(f"  {token}", style="bold yellow"), sep="")
+    note("\nThe token is shown this once; psql asks for it. Send it by another way than the login line.")
+
+
+def facts(grant: Grant, now: datetime) -> Callable[[Console], None]:
+    """What there is to know of a grant, for people."""
+    lasts = format_duration(round((grant.expires_at - grant.starts_at).total_seconds()))
+    return fields(
+        [
+            ("state", state_of(grant, now)),
+            ("person", f"{grant.person} ({grant.vendor})"),
+            ("database", grant.database),
+            ("policy", f"{grant.policy}, revision {grant.policy_revision[:12]}"),
+            ("reason", grant.reason),
+            ("time", f"{rfc3339(grant.starts_at)} to {rfc3339(grant.expires_at)} ({lasts}), {left(grant, now)}"),
+            ("only from", grant.bind_ip),
+            ("created", f"{rfc3339(grant.created_at)} by {grant.created_by}"),
+            ("revoked", f"{rfc3339(grant.revoked_at)}: {grant.revoke_reason}" if grant.revoked_at else None),
+        ]
+    )
+
+
+def state_of(grant: Grant, now: datetime) -> Text:
+    """The state, in its colour."""
+    state = grant.state(now)
+    return styled(state, COLOURS[state])
+
+
+def left(grant: Grant, now: datetime) -> str:
+    """`3h 59m left`, `starts in 2d`, `ended 5m ago`: the two largest units."""
+    state = grant.state(now)
+    if state == "waiting":
+        return f"starts in {_rough(grant.starts_at - now)}"
+    if state == "active":
+        return f"{_rough(grant.expires_at - now)} left"
+    return f"ended {_rough(now - min(grant.revoked_at or grant.expires_at, grant.expires_at))} ago"
+
+
+def _rough(span: timedelta) -> str:
+    seconds = max(0, int(span.total_seconds()))
+    unit = 3600 if seconds >= 86_400 else 60 if seconds >= 3600 else 1
+    return format_duration(seconds - seconds % unit)
+
+
+def plain(grant: Grant, now: datetime) -> dict[str, Any]:
+    """What there is to know of a grant, for programs."""
+    return {
+        "grant": grant.id,
+        "user": grant.id,
+        "state": grant.state(now),
+        "person": grant.person,
+        "vendor": grant.vendor,
+        "database": grant.database,
+        "policy": grant.policy,
+        "policy_revision": grant.policy_revision,
+        "reason": grant.reason,
+        "bind_ip": grant.bind_ip,
+        "created_at": rfc3339(grant.created_at),
+        "created_by": grant.created_by,
+        "starts_at": rfc3339(grant.starts_at),
+        "expires_at": rfc3339(grant.expires_at),
+        "revoked_at": rfc3339(grant.revoked_at),
+        "revoke_reason": grant.revoke_reason,
+    }
