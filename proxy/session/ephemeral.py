@@ -38,7 +38,7 @@ class Keeper:
         self._connections: dict[str, Connection] = {}
         self._made: set[tuple[str, str]] = set()
         self._swept: set[str] = set()
-        """Databases that were cleaned once since the start: what a crash left is gone."""
+        """Databases in which nothing unused is left, neither by a grant that is over nor by a crash."""
 
     def is_for(self, database: str) -> bool:
         """Whether this database's sessions use ephemeral roles."""
@@ -75,21 +75,31 @@ class Keeper:
     async def reconcile(self, live: Mapping[str, Grant], keep: Mapping[str, Iterable[RolePlan]]) -> list[str]:
         """Drops the roles of grants that are over, and plans that nothing uses. Returns the roles dropped."""
         wanted = {roles.login_name(self._installation, grant) for grant in live}
+        databases = [name for name in self._config.databases if self.is_for(name)]
         dropped: list[str] = []
-        for database in filter(self.is_for, self._config.databases):
-            try:
-                async with self._connection(database) as connection:
-                    over = [n for n in await roles.logins(connection, self._installation) if n not in wanted]
-                    for name in over:
-                        if await roles.drop_login(connection, name):
-                            dropped.append(name)
-                            self._made = {made for made in self._made if made[0] != name}
-                    if over or database not in self._swept:
-                        await roles.drop_unused(connection, self._installation, list(keep.get(database, ())))
-                        self._swept.add(database)
-            except TROUBLE as problem:
-                log.warning("roles_not_reconciled", database=database, reason=str(problem) or type(problem).__name__)
+        for database in databases:
+            async with self._trying(database) as connection:
+                for name in await roles.logins(connection, self._installation):
+                    if name not in wanted and await roles.drop_login(connection, name):
+                        dropped.append(name)
+                        self._made = {made for made in self._made if made[0] != name}
+        if dropped:
+            self._swept.clear()
+        for database in databases:
+            if database not in self._swept:
+                async with self._trying(database) as connection:
+                    await roles.drop_unused(connection, self._installation, list(keep.get(database, ())))
+                    self._swept.add(database)
         return dropped
+
+    @contextlib.asynccontextmanager
+    async def _trying(self, database: str) -> AsyncIterator[Connection]:
+        """A connection for what is tried again in the next round when it fails."""
+        try:
+            async with self._connection(database) as connection:
+                yield connection
+        except TROUBLE as problem:
+            log.warning("roles_not_reconciled", database=database, reason=str(problem) or type(problem).__name__)
 
     async def close(self) -> None:
         """Closes the administering connections."""
