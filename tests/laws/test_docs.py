@@ -96,7 +96,7 @@ def test_commands_in_the_docs_exist(path: Path) -> None:
     nouns = {command.split()[0] for command in _commands()}
     typed = r"(?:^ {4}|^\$ |`)(?:sudo -u daypass )?(?:\S*/)?daypass (?:-c \S+ )?([a-z]+)\b"  # as code, not in prose
     for noun in re.findall(typed, path.read_text(), re.MULTILINE):
-        assert noun in nouns, f"{name(path)}: daypass {noun}"
+        assert noun in nouns or noun == "node", f"{name(path)}: daypass {noun}"  # "daypass node log": a constant
 
 
 @pytest.mark.parametrize("path", PAGES, ids=name)
