@@ -24,7 +24,7 @@ class Shown:
     """What a policy shows of one relation. `substitute` is the SELECT that stands in for its name, None for all of it.
 
     `view` is where a view of that SELECT stands in a database with ephemeral roles: (schema, name).
-    `unplanned`: EXPLAIN would tell of its row filter or of a mask's key; `masked`: columns whose statistics it would.
+    `unplanned`: EXPLAIN would tell of its row filter, of a mask and its key, or of the statistics under a mask.
     """
 
     relation: Relation
@@ -33,7 +33,6 @@ class Shown:
     substitute: str | None = None
     view: tuple[str, str] | None = None
     unplanned: bool = False
-    masked: frozenset[str] = frozenset()
     no_star: bool = False
 
 
@@ -154,8 +153,7 @@ class Bound:
             types,
             substitute,
             view,
-            unplanned=table.rows is not None or "hash" in table.mask.values(),
-            masked=frozenset(c for c in columns if c in table.mask),
+            unplanned=table.rows is not None or bool(table.mask),
         )
 
     def _problem_of(self, relation: Relation, pattern: str, table: Table) -> str | None:

@@ -69,6 +69,12 @@ class Rel:
     hidden: bool = False
     """Whether a join's alias hides the name outside of the join."""
 
+    def is_table(self, schema: tuple[str, ...]) -> bool:
+        """Whether `schema.name` can mean this entry; without a schema every entry can be meant."""
+        if not schema:
+            return True
+        return self.shown is not None and (self.shown.relation.schema, self.shown.relation.name) == (*schema, self.name)
+
 
 @dataclass(slots=True)
 class Level:
@@ -183,7 +189,7 @@ class Walk:
             if len(fields) == 1:
                 found = given
             elif len(fields) > 1:
-                same = [r for r in rels if r.name == fields[-2]]
+                same = [r for r in rels if r.name == fields[-2] and not r.hidden and r.is_table(fields[-3:-2])]
                 found = same[0].columns if len(same) == 1 else columns.UNKNOWN
             names += found.names
             exact &= found.exact
@@ -278,7 +284,11 @@ class Walk:
         merged = node.get("isNatural") or "usingClause" in node
         if merged:
             self.bound.check_operator(("=",), None)
+        # What stands on the two sides is visible to ON, before anything further out.
+        here = self._level
+        self._level = Level(here, here.rels[before:], in_from=False)
         self.walk(node.get("quals"), ctes)
+        self._level = here
         given = left + right
         if merged:
             given = Columns(given.names, exact=False)
@@ -287,8 +297,7 @@ class Walk:
             self._add(Rel(using["aliasname"], Columns(oracle.names(node["usingClause"]))))
         alias = node.get("alias")
         if alias:
-            here = self._level.rels
-            here[before:] = [dataclasses.replace(rel, hidden=True) for rel in here[before:]]
+            here.rels[before:] = [dataclasses.replace(rel, hidden=True) for rel in here.rels[before:]]
             given = given.renamed(columns.alias_names(alias))
             self._add(Rel(alias["aliasname"], given))
         return given
@@ -433,7 +442,8 @@ class Walk:
 
     def _prove_column(self, node: Node, words: tuple[str, ...], level: Level, in_from: bool) -> None:
         """`a.b` may stand only where b cannot be a function: a proven column of every a, or no function's name."""
-        owners = _owners(words[-2], level, in_from) if len(words) > 1 else []
+        # A table's qualified name passes over subqueries and aliases of the same name.
+        owners = _owners(words[-2], level, in_from or len(words) > 2) if len(words) > 1 else []
         if owners and all(words[-1] in r.columns.names for r in owners):
             return
         catalog = self.bound.catalog
@@ -461,7 +471,8 @@ class Walk:
                     continue
                 mine = rel.shown.types.get(name) if plain and rel.shown else None
                 types[name] = mine if types.get(name, mine) == mine else None
-        return types
+        # A word that is also a table's name is that table's whole row where no column of the name is in sight.
+        return types | dict.fromkeys((rel.name for rel in self.rels), None)
 
 
 def _owners(name: str, level: Level, in_from: bool) -> list[Rel]:

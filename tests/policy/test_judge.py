@@ -237,3 +237,17 @@ def test_the_shape_cache_does_not_mix_constants(judge: Judge) -> None:
 )
 def test_what_a_dot_can_mean(judge: Judge, sql: str, allowed: bool) -> None:
     assert judge.judge(sql.encode()).allowed is allowed
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select (select app.orders.count from (select 1 as count) orders) from app.orders",
+        "select y.count from orders x, lateral (select x.* from ((select 1 as count) x cross join (select 2) k) j) y",
+        "select y.count from orders, lateral (select app.orders.* from (select 1 as count) orders) y",
+        "explain select d from customers x(a, b, d) group by d",
+        "explain select count(*) from customers c join customers d using (email)",
+    ],
+)
+def test_names_that_look_like_others(judge: Judge, sql: str) -> None:
+    assert not judge.judge(sql.encode()).allowed
