@@ -1,4 +1,7 @@
-"""Peers that misbehave: silence, half messages, storms, upstreams that are down, wrong, slow or killed."""
+"""Peers that misbehave: silence, half messages, storms, upstreams that are down, wrong, slow or killed.
+
+Covers proxy/server/dial.py and proxy/session/upstream.py.
+"""
 
 from __future__ import annotations
 

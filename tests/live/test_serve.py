@@ -1,4 +1,8 @@
-"""The process: ready, healthy, metrics, draining, signals, one folder for one server."""
+"""The process: ready, healthy, metrics, draining, signals, one folder for one server.
+
+Covers proxy/app.py, proxy/cli/serve.py, proxy/server/server.py, proxy/server/health.py, proxy/server/metrics.py
+and proxy/server/watch.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The extended protocol: names, values, denials inside pipelines, errors that skip, portals that pause."""
+"""The extended protocol: names, values, denials inside pipelines, errors that skip, portals that pause.
+
+Covers proxy/session/names.py, proxy/session/naming.py and proxy/session/answers.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The upstream's lane: pieces, long messages, hostile servers, endings."""
+"""The upstream's lane: pieces, long messages, hostile servers, endings.
+
+Covers proxy/session/relay.py and proxy/session/talk.py.
+"""
 
 from __future__ import annotations
 

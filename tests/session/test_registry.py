@@ -1,0 +1,130 @@
+"""Deadlines, seats and cancel keys, on a clock that a test moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from proxy.access.model import Grant
+from proxy.session.registry import Registry, Session
+from proxy.wire import build
+from tests.session.playbook import Playbook, select
+
+
+def a_grant(play: Playbook, seconds: float = 3600) -> Grant:
+    now = play.clock.now()
+    return Grant(
+        id="g-1", person="Ana", vendor="Acme", database="shop", policy="reader", policy_revision="r", policy_text="",
+        reason="test", bind_ip=None, created_at=now, created_by="op", starts_at=now,
+        expires_at=now + timedelta(seconds=seconds), revoked_at=None, revoke_reason=None,
+    )  # fmt: skip
+
+
+def a_session(play: Playbook, registry: Registry, *, seconds: float = 3600, idle: float | None = None) -> Session:
+    session = Session(
+        id="s-1",
+        grant=a_grant(play, seconds),
+        relay=play.relay,
+        pid=4711,
+        secret=registry.secret(4711),
+        deadline=play.clock.monotonic() + seconds,
+        idle_limit=idle,
+        cancel_upstream=lambda: None,
+    )
+    registry.sessions[session.id] = session
+    return session
+
+
+@pytest.fixture
+def registry(play: Playbook) -> Registry:
+    return Registry(play.clock)
+
+
+def test_a_session_is_warned_a_minute_before_and_ended_in_time(play: Playbook, registry: Registry) -> None:
+    a_session(play, registry, seconds=300)
+    play.clock.advance(239)
+    registry.tick()
+    assert play.client_heard() == []
+    play.clock.advance(2)
+    registry.tick()
+    registry.tick()
+    assert play.client_heard() == ["Notice daypass: grant g-1 ends in 59 s"]
+    play.clock.advance(59)
+    registry.tick()
+    assert play.client_heard() == ["FATAL 57P01"]
+    assert play.recorded("session.end")[0]["reason"] == "expired"
+
+
+def test_a_wall_clock_that_steps_back_revives_nothing(play: Playbook, registry: Registry) -> None:
+    a_session(play, registry, seconds=300)
+    play.clock.step_wall(-86_400)
+    play.clock.advance(301)
+    registry.tick()
+    assert play.relay.ended
+
+
+def test_a_busy_session_is_not_idle(play: Playbook, registry: Registry) -> None:
+    a_session(play, registry, idle=60)
+    play.client(build.query(b"select 1"))
+    play.clock.advance(61)
+    registry.tick()
+    assert play.ended == []
+    play.upstream(select(1))
+    registry.tick()
+    assert play.relay.ended
+    assert play.client_heard()[-1] == "FATAL 57P05"
+
+
+def test_a_grant_that_is_no_longer_live_ends_its_sessions(play: Playbook, registry: Registry) -> None:
+    session = a_session(play, registry)
+    registry.keep_only({"g-1": session.grant}, {"s-1"})
+    registry.keep_only({}, set())
+    assert not play.relay.ended, "a session that began after the question is not in the answer"
+    registry.keep_only({}, {"s-1"})
+    assert play.client_heard() == ["FATAL 57P01"]
+    assert play.recorded("session.end")[0]["reason"] == "revoked"
+
+
+def test_a_deadline_that_moves_nearer_is_followed(play: Playbook, registry: Registry) -> None:
+    session = a_session(play, registry, seconds=3600)
+    sooner = replace(session.grant, expires_at=play.clock.now() + timedelta(seconds=10))
+    registry.keep_only({"g-1": sooner}, {"s-1"})
+    play.clock.advance(11)
+    registry.tick()
+    assert play.relay.ended
+
+
+def test_seats(play: Playbook, registry: Registry) -> None:
+    assert registry.take_seat("g-1", 2) == 0
+    assert registry.take_seat("g-1", 2) == 0
+    assert registry.take_seat("g-1", 2) == 2
+    assert registry.take_seat("g-2", 2) == 0
+    registry.leave_seat("g-1")
+    assert registry.take_seat("g-1", 2) == 0
+    assert registry.take_seat("g-3", None) == 0
+
+
+def test_a_cancel_key_opens_one_session_only(play: Playbook, registry: Registry) -> None:
+    session = a_session(play, registry)
+    assert registry.by_key(4711, session.secret) is session
+    assert registry.by_key(4712, session.secret) is None
+    assert registry.by_key(4711, b"\0\0\0\0") is None
+    assert registry.by_key(4711, session.secret + b"\0") is None
+    assert registry.by_key(4711, b"") is None
+    session.cancel()
+    assert play.recorded("cancel")
+
+
+def test_a_warning_never_lands_inside_a_message(make_play: Callable[..., Playbook]) -> None:
+    play = make_play()
+    registry = Registry(play.clock)
+    a_session(play, registry, seconds=300)
+    play.client(build.query(b"select 1"))
+    play.upstream(b"D\0\2\0\0" + b"x" * 70_000)
+    play.to_client.take()
+    play.clock.advance(250)
+    registry.tick()
+    assert play.to_client.take() == b""
