@@ -161,6 +161,7 @@ enable_partitionwise_aggregate enable_partitionwise_join enable_seqscan enable_s
 cursor_tuple_fraction from_collapse_limit join_collapse_limit geqo random_page_cost seq_page_cost cpu_tuple_cost
 cpu_index_tuple_cost cpu_operator_cost effective_cache_size plan_cache_mode constraint_exclusion
 max_parallel_workers_per_gather force_parallel_mode debug_parallel_query
+lc_monetary lc_numeric lc_time escape_string_warning
 """.split()  # noqa: SIM905
 )
 READABLE_SETTINGS = WRITABLE_SETTINGS | frozenset(

@@ -22,7 +22,10 @@ from proxy.policy.refusal import Refused
 from proxy.policy.scope import Walk
 from proxy.policy.transcribe import transcribe
 
-_KEPT_PARSERS = ("CAST", "EXTRACT", "NORMALIZE", "OVERLAY", "POSITION", "SUBSTRING", "TRIM", "XMLELEMENT", "XMLTABLE")
+_KEPT_PARSERS = (
+    *("CAST", "EXTRACT", "JSON_TABLE", "JSON_VALUE", "NORMALIZE", "OVERLAY", "POSITION", "SUBSTRING", "TRIM"),
+    *("XMLELEMENT", "XMLTABLE"),
+)
 _parser: Any = Postgres.Parser
 _parser.LAMBDAS = {token: parse for token, parse in _parser.LAMBDAS.items() if token.name != "ARROW"}
 _parser.FUNCTIONS = {}
