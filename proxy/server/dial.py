@@ -33,6 +33,9 @@ CANCEL_TIMEOUT: Final = 5.0
 class Dialler:
     """`session.opening.Upstreams` on real sockets."""
 
+    def __init__(self) -> None:
+        self._contexts: dict[tuple[str, str, int], ssl.SSLContext] = {}
+
     async def dial(self, database: Database) -> SocketChannel:
         """A connection to the database. Raises UpstreamRefused with a text that names no address."""
         problem = "no address"
@@ -40,7 +43,7 @@ class Dialler:
             for family, address in await _addresses(database):
                 try:
                     async with asyncio.timeout(CONNECT_TIMEOUT):
-                        return await _connect(database, family, address)
+                        return await _connect(database, family, address, self._context(database))
                 except TimeoutError:
                     problem = "no answer"
                 except ssl.SSLError as error:
@@ -51,6 +54,20 @@ class Dialler:
             problem = f"its name cannot be looked up ({error.strerror})"
         where = f"{database.host}:{database.port}"
         raise UpstreamRefused("it does not answer", f"{where}: {problem}")
+
+    def _context(self, database: Database) -> ssl.SSLContext | None:
+        """The TLS context of a database; reading the trusted certificates costs milliseconds, so it is kept."""
+        if database.tls == "disable" or database.host.startswith("/"):
+            return None
+        changed = database.ca.stat().st_mtime_ns if database.ca else 0
+        key = (database.tls, str(database.ca or ""), changed)
+        context = self._contexts.get(key)
+        if context is None:
+            made = tls_context(database.tls, database.ca)
+            if not isinstance(made, ssl.SSLContext):
+                return None
+            context = self._contexts[key] = made
+        return context
 
     def cancel(self, database: Database, pid: int, secret: bytes) -> None:
         """Send a CancelRequest in the background; what becomes of it only the log tells."""
@@ -75,7 +92,9 @@ async def _addresses(database: Database) -> list[tuple[int, tuple[str, int] | st
     return [(family, (str(address[0]), int(address[1]))) for family, _, _, _, address in found]
 
 
-async def _connect(database: Database, family: int, address: tuple[str, int] | str) -> SocketChannel:
+async def _connect(
+    database: Database, family: int, address: tuple[str, int] | str, context: ssl.SSLContext | None
+) -> SocketChannel:
     loop = asyncio.get_running_loop()
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -84,7 +103,7 @@ async def _connect(database: Database, family: int, address: tuple[str, int] | s
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         await loop.sock_connect(sock, address)
-        if database.tls == "disable" or family == socket.AF_UNIX:
+        if context is None:
             channel = SocketChannel(database.host)
             await loop.create_connection(lambda: channel, sock=sock)
             return channel
@@ -92,7 +111,6 @@ async def _connect(database: Database, family: int, address: tuple[str, int] | s
         answer = await loop.sock_recv(sock, 1)
         if answer != b"S":
             raise UpstreamRefused("it does not speak TLS, and the configuration asks for it")
-        context = tls_context(database.tls, database.ca)
         channel = SocketChannel(database.host, binding=_binding)
         await loop.create_connection(
             lambda: channel,

@@ -19,6 +19,8 @@ from proxy.wire.framing import ProtocolViolation
 
 LONGEST_MESSAGE: Final = 65_536
 MOST_MESSAGES: Final = 500
+MOST_RELAYED: Final = 256 * 1024
+"""Bytes of ParameterStatus and notices that a start-up may hold."""
 ABOUT_THE_REQUEST: Final = ("22023", "42704", "0A000", "3D000", "53300", "57P03")
 """SQLSTATEs whose text may be passed on: bad parameter values, no such database, too many connections, starting up."""
 
@@ -125,4 +127,6 @@ async def _ready(channel: Channel) -> Ready:
             return ready
         else:
             raise ProtocolViolation(f"a message of type {framing.printable(kind)} during start-up")
+        if len(ready.relayed) > MOST_RELAYED:
+            break
     raise ProtocolViolation("a start-up that does not end")
