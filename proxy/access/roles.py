@@ -196,6 +196,27 @@ async def drop_login(connection: Connection, name: str) -> bool:
     return await connection.fetchval(_ROLE, name) is None
 
 
+async def release(connection: Connection, installation: str, table: str | None) -> list[str]:
+    """Drops this installation's views at once, all or those of `table` (schema.name). Returns their names."""
+    schema = f"daypass_{installation}_views"
+    async with connection.transaction():
+        await connection.execute("SELECT pg_catalog.pg_advisory_xact_lock($1)", _LOCK)
+        rows = await connection.fetch(_VIEWS_OF, schema, table)
+        for (name,) in rows:
+            quoted = name.replace('"', '""')
+            await connection.execute(f'DROP VIEW "{schema}"."{quoted}"')
+    return [row[0] for row in rows]
+
+
+_VIEWS_OF = """
+SELECT DISTINCT v.relname FROM pg_catalog.pg_class v JOIN pg_catalog.pg_namespace n ON n.oid = v.relnamespace
+JOIN pg_catalog.pg_rewrite w ON w.ev_class = v.oid
+JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = w.oid
+ AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid <> v.oid
+JOIN pg_catalog.pg_class t ON t.oid = d.refobjid JOIN pg_catalog.pg_namespace s ON s.oid = t.relnamespace
+WHERE n.nspname = $1 AND v.relkind = 'v' AND ($2::text IS NULL OR s.nspname || '.' || t.relname = $2) ORDER BY 1"""
+
+
 async def logins(connection: Connection, installation: str) -> list[str]:
     """The grants' roles of this installation that stand in the cluster."""
     rows = await connection.fetch(

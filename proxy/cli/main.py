@@ -29,6 +29,7 @@ NOUNS = {
     "init": "Make a folder with config, certificate and example policy, ready to serve.",
     "serve": "Run the proxy in the foreground.",
     "config": "Check and show config.yaml.",
+    "database": "What a database gives to everybody; daypass's views in it.",
     "policy": "Check, show and try policies.",
     "grant": "Give, list and end temporary access.",
     "session": "Who is and was connected.",

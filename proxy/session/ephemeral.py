@@ -50,6 +50,7 @@ class Keeper:
         password = roles.password(self._secret, grant.id)
         try:
             async with self._connection(grant.database) as connection:
+                await roles.carry_out(connection, plan)  # also after a `database release`
                 if (name, plan.role) in self._made:
                     found = await roles.beyond(connection, name, plan)
                     if found:
@@ -57,7 +58,6 @@ class Keeper:
                             f"the role of this grant could do more than its policy says: {'; '.join(found[:5])}"
                         )
                 else:
-                    await roles.carry_out(connection, plan)
                     await roles.make_login(
                         connection,
                         name,

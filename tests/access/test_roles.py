@@ -92,8 +92,8 @@ async def test_the_role_reads_what_the_policy_shows_and_nothing_else(pg_every: P
         assert await roles.logins(connection, INSTALLATION) == [NAME]
         assert await roles.drop_login(connection, NAME)
         await roles.drop_unused(connection, INSTALLATION, [])
-        left = await connection.fetch("select rolname from pg_roles where rolname ~ '^daypass_'")
-        schemas = await connection.fetch("select nspname from pg_namespace where nspname ~ '^daypass_'")
+        left = await connection.fetch("select rolname from pg_roles where rolname ~ '^daypass_0a1b2c3d'")
+        schemas = await connection.fetch("select nspname from pg_namespace where nspname ~ '^daypass_0a1b2c3d'")
         assert (left, schemas) == ([], [])
     finally:
         await connection.close()

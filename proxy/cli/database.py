@@ -1,0 +1,125 @@
+"""`daypass database …`: what a database gives to everybody, and daypass's own views in it.
+
+`check` prints and changes nothing. `release` drops this installation's views of a database at once, for a migration of
+the owner's that they stand in the way of; they are made again by the next login.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Annotated, TypeVar
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from proxy import catalog
+from proxy.access import exposure, roles
+from proxy.access.roles import Connection
+from proxy.access.store import Store, StoreError
+from proxy.cli.options import ConfigOption, OutputOption, load_config
+from proxy.cli.output import NO, UNREACHABLE, USAGE, emit, fail
+from proxy.config import Config, nearest
+from proxy.policy.load import Policies
+from proxy.session.ephemeral import TROUBLE
+
+app = typer.Typer(no_args_is_help=True, help="What a database gives to everybody; daypass's views in it.")
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A database of config.yaml.")]
+COLOURS = {"warning": "yellow", "notice": "bright_black"}
+T = TypeVar("T")
+
+
+@app.command()
+def check(config: ConfigOption, output: OutputOption, name: NameArgument) -> None:
+    """Says what PUBLIC may do beyond any policy, each with the SQL that closes it. Changes nothing.
+
+    Exit code 1 where something could reach hidden data.
+
+    Example: daypass database check app
+    """
+    cfg = load_config(config)
+    policies = Policies(cfg.policies)
+    policies.load()
+    mine = [policies.get(p) for p in policies.names() if name in policies.get(p).databases]
+    schemas = {table.split(".")[0] for policy in mine for table in policy.model.tables}
+    found = _run(cfg, name, lambda connection: exposure.exposures(connection, schemas))
+    rows = [{"severity": e.severity, "what": e.what, "why": e.why, "sql": list(e.sql)} for e in found]
+    bad = any(e.severity == "warning" for e in found)
+
+    def table(console: Console) -> None:
+        for e in found:
+            console.print(Text.assemble((e.severity, COLOURS[e.severity]), f": {e.what}: {e.why}"))
+            for line in e.sql:
+                console.print(Text(f"    {line}"))
+        if not found:
+            console.print(Text("PUBLIC has no rights that matter."))
+
+    emit({"ok": not bad, "database": name, "findings": rows}, output, table)
+    raise typer.Exit(NO if bad else 0)
+
+
+@app.command()
+def release(
+    config: ConfigOption,
+    output: OutputOption,
+    name: NameArgument,
+    table: Annotated[
+        str | None, typer.Option("--table", metavar="SCHEMA.TABLE", help="Only the views of this table.")
+    ] = None,
+) -> None:
+    """Drops daypass's views in a database at once, so that ALTER TABLE can go on. The next login makes them again.
+
+    Example: daypass database release app --table app.customers
+    """
+    cfg = load_config(config)
+    if table is not None and table.count(".") != 1:
+        fail(USAGE, f"{table!r} is not schema.table", "for example --table app.customers")
+    installation = asyncio.run(_installation(cfg))
+    dropped = _run(cfg, name, lambda connection: roles.release(connection, installation, table))
+    emit(
+        {"database": name, "dropped": dropped},
+        output,
+        lambda console: console.print(Text(f"{len(dropped)} views dropped: {', '.join(dropped) or 'none'}")),
+    )
+
+
+async def _installation(cfg: Config) -> str:
+    try:
+        store = await Store.open(cfg.state)
+    except StoreError as error:
+        fail(UNREACHABLE, str(error))
+    try:
+        return (await store.identity())[0]
+    finally:
+        await store.close()
+
+
+def _run(cfg: Config, name: str, what: Callable[[Connection], Awaitable[T]]) -> T:
+    if name not in cfg.databases:
+        guess = nearest(name, list(cfg.databases))
+        hint = f"did you mean {guess}?" if guess else f"there are: {', '.join(cfg.databases)}"
+        fail(USAGE, f"there is no database {name!r} in {cfg.file}", hint)
+    database = cfg.databases[name]
+
+    async def connected() -> T:
+        connection = await catalog.connect(
+            host=database.host,
+            port=database.port,
+            dbname=database.dbname,
+            user=database.credential.user,
+            password=database.credential.password(),
+            tls=database.tls,
+            ca=database.ca,
+        )
+        try:
+            return await what(connection)
+        finally:
+            await connection.close(timeout=5)
+
+    try:
+        return asyncio.run(connected())
+    except TROUBLE as problem:
+        hint = "`daypass doctor` says what is wrong"
+        fail(UNREACHABLE, f"{name} cannot be reached: {problem or type(problem).__name__}", hint)
