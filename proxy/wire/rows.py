@@ -15,18 +15,18 @@ def walk(data: bytes, pos: int, end: int) -> tuple[int, int]:
     """Step over the whole rows in data[pos:end]; returns (position after the last one, number of rows)."""
     rows = 0
     header = TYPE_AND_LENGTH
+    before = pos
     last = end - HEADER
     while pos <= last:
         kind, length = header(data, pos)
-        # Both are tested by one comparison on the common path: result rows are 'D', COPY rows 'd'.
-        if kind != DATA_ROW and kind != COPY_DATA:  # noqa: PLR1714 - two comparisons are faster than a tuple
+        # Result rows are 'D', COPY rows 'd'; the first test settles the common case.
+        if (kind != DATA_ROW and kind != COPY_DATA) or length < 4:  # noqa: PLR1714 - two comparisons beat a tuple
             break
-        after = pos + 1 + length
-        if after > end or length < 4:
-            break
-        pos = after
+        before = pos
+        pos += 1 + length
         rows += 1
-    return pos, rows
+    # Only the last step can lead beyond the end, so only there is it looked at.
+    return (pos, rows) if pos <= end else (before, rows - 1)
 
 
 def walk_plainly(data: bytes, pos: int, end: int) -> tuple[int, int]:
