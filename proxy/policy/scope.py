@@ -15,6 +15,7 @@ from typing import Any
 from proxy.policy import columns, oracle
 from proxy.policy.bind import Bound, Shown
 from proxy.policy.columns import Columns
+from proxy.policy.entries import Level, Query, Reference, Rel, owners
 from proxy.policy.names import Names
 from proxy.policy.oracle import Node
 from proxy.policy.refusal import Refused
@@ -57,53 +58,6 @@ _SELECT_FIELDS = frozenset(
 limitOption lockingClause op rarg sortClause targetList valuesLists whereClause windowClause withClause
 groupByAll""".split()  # noqa: SIM905
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Rel:
-    """One entry of a FROM list: the name that it answers to and the columns it is known to have."""
-
-    name: str
-    columns: Columns
-    shown: Shown | None = None
-    hidden: bool = False
-    """Whether a join's alias hides the name outside of the join."""
-
-    def is_table(self, schema: tuple[str, ...]) -> bool:
-        """Whether `schema.name` can mean this entry; without a schema every entry can be meant."""
-        if not schema:
-            return True
-        return self.shown is not None and (self.shown.relation.schema, self.shown.relation.name) == (*schema, self.name)
-
-
-@dataclass(slots=True)
-class Level:
-    """One query level: the entries of its FROM list, and the query around it."""
-
-    outer: Level | None
-    rels: list[Rel] = field(default_factory=list)
-    in_from: bool = True
-    """While the FROM list itself is read, not all of its names can be seen."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """A place where a relation is named: `holder[key]` is its RangeVar in the tree."""
-
-    shown: Shown
-    holder: Any
-    key: Any
-    location: int
-    alias: str | None
-    written: tuple[str, ...]
-
-
-@dataclass(slots=True)
-class Query:
-    """One plain SELECT inside the statement, with the entries of its own FROM list."""
-
-    node: Node
-    rels: list[Rel]
 
 
 @dataclass
@@ -443,8 +397,8 @@ class Walk:
     def _prove_column(self, node: Node, words: tuple[str, ...], level: Level, in_from: bool) -> None:
         """`a.b` may stand only where b cannot be a function: a proven column of every a, or no function's name."""
         # A table's qualified name passes over subqueries and aliases of the same name.
-        owners = _owners(words[-2], level, in_from or len(words) > 2) if len(words) > 1 else []
-        if owners and all(words[-1] in r.columns.names for r in owners):
+        found = owners(words[-2], level, in_from or len(words) > 2) if len(words) > 1 else []
+        if found and all(words[-1] in r.columns.names for r in found):
             return
         catalog = self.bound.catalog
         if (
@@ -473,17 +427,6 @@ class Walk:
                 types[name] = mine if types.get(name, mine) == mine else None
         # A word that is also a table's name is that table's whole row where no column of the name is in sight.
         return types | dict.fromkeys((rel.name for rel in self.rels), None)
-
-
-def _owners(name: str, level: Level, in_from: bool) -> list[Rel]:
-    """Every FROM entry that `name` can mean: those of its own query where all of them are visible, else all around."""
-    found = [rel for rel in level.rels if rel.name == name]
-    if in_from or all(rel.hidden for rel in found):
-        outer = level.outer
-        while outer is not None:
-            found += [rel for rel in outer.rels if rel.name == name]
-            outer = outer.outer
-    return found
 
 
 def _wrapped(value: Node) -> bool:

@@ -14,9 +14,10 @@ from typing import Any
 
 from proxy.policy import oracle
 from proxy.policy.builtins import quote
+from proxy.policy.entries import Query, Reference, Rel
 from proxy.policy.oracle import Node
 from proxy.policy.refusal import Refused
-from proxy.policy.scope import Query, Reference, Rel, Walk
+from proxy.policy.scope import Walk
 
 _WORD = rb'(?:"(?:[^"]|"")*"|[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*)'
 _GAP = rb"(?:[ \t\n\r\f\v]|--[^\n\r]*[\n\r]|/\*.*?\*/)*"
