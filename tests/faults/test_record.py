@@ -97,26 +97,31 @@ def test_an_unwritable_folder_refuses_new_sessions_until_it_can_be_written(make_
         raw.login(login)
 
 
-async def busy(house: House, login: tuple[str, str], number: int, done: asyncio.Event) -> None:
+async def busy(house: House, login: tuple[str, str], number: int, ran: list[int]) -> None:
     """A session that never stops asking, by both protocols."""
     conn: Any = await asyncpg.connect(
         host="127.0.0.1", port=house.port, user=login[0], password=login[1], database="shop"
     )
     with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
         step = 0
-        while not done.is_set():
+        while True:
             step += 1
             await conn.execute(f"select {number}, {step} as killed_{number}_{step}")
             await conn.fetchval(f"select $1::int as killed_{number}_{step}_x", step)
+            ran.append(number)
     conn.terminate()
 
 
 async def test_kill_9_in_the_middle_of_sixteen_busy_sessions(make_house: Callable[..., House]) -> None:
     house = make_house().start()
     login = house.grant()
-    done = asyncio.Event()
-    tasks = [asyncio.ensure_future(busy(house, login, number, done)) for number in range(16)]
-    await asyncio.sleep(1.5)
+    progress: list[int] = []
+    tasks = [asyncio.ensure_future(busy(house, login, number, progress)) for number in range(16)]
+    # In the middle: every session has done something, and all of them together a lot.
+    for _ in range(400):
+        await asyncio.sleep(0.05)
+        if len(set(progress)) == 16 and len(progress) > 400:
+            break
     assert house.process is not None
     house.process.kill()
     house.process.wait()
