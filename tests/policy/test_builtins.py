@@ -12,7 +12,7 @@ NEVER = re.compile(
     r"|currval|lastval|setseed|txid|set_config|current_setting|currtid|inet_(server|client)|binary_upgrade|brin_"
     r"|gin_clean|has_(table|column|any_column|sequence|function)_priv|to_regclass|to_regproc|version$|current_query"
     r"|array_fill)"
-    r"|pg_(read|write|ls|stat|sleep|notify|advisory_lock|try_advisory|terminate|cancel|reload|rotate|switch|create_"
+    r"|pg_(read|write|ls|stat_|stat$|sleep|notify|advisory_lock|try_advisory|terminate|cancel|reload|rotate|switch|create_"
     r"|drop_|logical|replication|export|import|backup|start_backup|stop|wal|promote|current_wal|lock_status|prepared"
     r"|cursor|settings|show|config$|hba|ident_file|file|relation_size|table_size|total|database_size|tablespace_size"
     r"|indexes_size|column_size|get_(view|function|rule)def|get_function_sqlbody|sequence_last|nextoid|xact|snapshot"
