@@ -134,9 +134,7 @@ class Player:
             word = "REFUSED" if statement.verdict == "deny" else "HELD"
             self._below(f"✗ {word} by rule {statement.rule}: {reason}", "bold red")
         elif statement.verdict == "mask":
-            self._below(
-                f"masked by rule {statement.rule}: {reason}" if statement.rule else f"masked: {reason}", "yellow"
-            )
+            self._below(f"masked: {reason}", "yellow")
         elif statement.rule and statement.rule.startswith("observe."):
             self._below(f"would be refused by rule {statement.rule[8:]}: {reason}", "yellow")
         if self._rewritten and statement.rewritten:

@@ -63,7 +63,8 @@ class Judged:
     name: str | None = None
     tables: list[str] = field(default_factory=list)
     functions: list[str] = field(default_factory=list)
-    masked: bool = False
+    partial: list[str] = field(default_factory=list)
+    """Tables of which only a part is shown."""
     edits: list[Edit] = field(default_factory=list)
     by_literal: bool = False
     refused: Refused | None = None
@@ -112,7 +113,9 @@ class Guard:
         judged.tables = sorted({r.shown.relation.qualified for r in walk.references})
         judged.functions = sorted({".".join(words) for words in walk.functions})
         shown = [r.shown for r in walk.references]
-        judged.masked = any(s.substitute and s.relation.schema != "pg_catalog" for s in shown)
+        judged.partial = sorted(
+            {s.relation.qualified for s in shown if s.substitute and s.relation.schema != "pg_catalog"}
+        )
         if explain and any(s.unplanned for s in shown):
             raise Refused(
                 "explain", "EXPLAIN would show what the policy hides of this table", "Run the query without EXPLAIN."

@@ -95,6 +95,10 @@ class Judgement:
         return len((out + text[at + shift :])[:offset].decode(errors="ignore"))
 
 
+def _partly(tables: list[str]) -> str:
+    return f"{', '.join(tables)}: shown in part" if tables else ""
+
+
 class Judges(Protocol):
     """What a session needs: Judge and Both have it."""
 
@@ -202,7 +206,7 @@ class Judge:
         position = None
         if refused and refused.location is not None:
             position = len(sql[: refused.location].decode(errors="replace")) + 1
-        verdict = "deny" if refused else "mask" if judged.masked else "allow"
+        verdict = "deny" if refused else "mask" if judged.partial else "allow"
         rule = refused.rule if refused else verdict
         if self._observe:
             verdict, rule = "allow", f"observe.{rule}"
@@ -210,7 +214,7 @@ class Judge:
             kind=judged.kind,
             verdict=verdict,
             rule=rule,
-            reason=refused.reason if refused else "",
+            reason=refused.reason if refused else _partly(judged.partial),
             hint=refused.hint if refused else "",
             position=position,
             sql=text,

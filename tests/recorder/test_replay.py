@@ -32,7 +32,7 @@ policy vendor-readonly abababababab, started 2026-11-23 09:00:00 UTC
 [0:00:00.750] app=> select *
               app-> from customers where id = $1;
               $1 = 'DE', $2 = NULL
-              masked by rule columns: email is masked
+              masked: email is masked
               2 rows · 310 B · 4.2 ms
 [0:00:01.250] app=*> delete from app.customers
               ✗ REFUSED by rule statement: DELETE changes data
