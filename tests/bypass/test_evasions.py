@@ -182,10 +182,16 @@ class Stages:
     def __init__(self, servers: Servers, folder: Path) -> None:
         self.servers, self.folder = servers, folder
         self.made: dict[Path, Stage] = {}
+        self.failed: dict[Path, Exception] = {}
 
     def on(self, bindir: Path) -> Stage:
+        assert bindir not in self.failed, f"the stage could not be made: {self.failed[bindir]}"
         if bindir not in self.made:
-            self.made[bindir] = Stage(self.servers.get(bindir), self.folder)
+            try:
+                self.made[bindir] = Stage(self.servers.get(bindir), self.folder)
+            except Exception as error:
+                self.failed[bindir] = error  # once is enough
+                raise
         return self.made[bindir]
 
 
@@ -275,6 +281,17 @@ def test_one_shape_two_verdicts(stage: Stage, good: bytes, bad: bytes) -> None:
     judge = Judge(stage.judge.policy, stage.judge.catalog)
     assert not judge.judge(bad).allowed
     assert judge.judge(good).allowed
+
+
+@pytest.mark.parametrize("name", ["shop.tax", "shop.tax2", "shop.pair", "shop.mixed", "shop.people", "vault.pay"])
+def test_declared_types_run_no_code(stage: Stage, name: str) -> None:
+    """Parse may declare a parameter's type; reading a value of it runs the type's checks."""
+    row = stage.worlds[0].admin.execute("select %s::text::regtype::oid", [name]).fetchone()
+    assert row
+    assert not stage.judge.judge(b"select $1", (row[0],)).allowed
+    assert stage.judge.judge(b"select $1", (25,)).allowed
+    assert stage.judge.judge(b"select $1", ()).allowed
+    assert not stage.judge.judge(b"select $1", (row[0],)).allowed
 
 
 def test_the_cases_are_of_every_kind() -> None:

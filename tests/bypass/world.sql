@@ -39,6 +39,8 @@ create function shop.round(numeric[]) returns int language sql stable security d
 create function shop.length(char[]) returns int language sql stable security definer begin atomic select max(amount) from vault.pay; end;
 create function shop.array_to_tsvector(variadic text[]) returns int language sql stable security definer begin atomic select max(amount) from vault.pay; end;
 create function shop.pay_of(shop.orders) returns int language sql stable security definer begin atomic select max(amount) from vault.pay; end;
+create function shop.ident(anyelement) returns int language sql stable security definer as 'select max(amount) from vault.pay';
+create function shop.md5(shop.orders) returns int language sql stable security definer begin atomic select max(amount) from vault.pay; end;
 create function shop.tax_of(shop.people) returns text language sql stable begin atomic select ($1).tax_no; end;
 create function shop.sum_step(int, numeric) returns int language sql stable security definer begin atomic select max(amount) from vault.pay; end;
 create aggregate shop.total_pay(numeric) (sfunc = shop.sum_step, stype = int, initcond = '0');
