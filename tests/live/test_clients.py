@@ -11,6 +11,7 @@ from typing import Any
 import asyncpg
 import psycopg
 import pytest
+from psycopg import pq
 
 from proxy.wire import build
 from tests.live.house import House, until
@@ -83,24 +84,35 @@ def test_a_transaction_survives_a_denial_and_not_an_error(house: House) -> None:
         assert conn.execute("select 3").fetchone() == (3,)
 
 
-def test_psycopg_pipelines_with_denials_in_them(house: House) -> None:
+def test_pipelines_with_denials_in_them(house: House) -> None:
+    # libpq itself: psycopg's own pipeline raises wherever it happens to read the refusal.
     with connect(house, autocommit=True) as conn:
-        with conn.pipeline() as pipe:
-            first = conn.execute("select %s::int", [1])
-            pipe.sync()
-            denied, skipped = conn.cursor(), conn.cursor()
-            with pytest.raises(psycopg.errors.InsufficientPrivilege):
-                # psycopg reads what has arrived whenever it sends: which of these raises is a matter of time.
-                denied.execute("delete from orders where id = %s", [1])
-                skipped.execute("select 2")
-                pipe.sync()
-            last = conn.execute("select %s::int", [3])
-            pipe.sync()
-            assert first.fetchone() == (1,)
-            assert last.fetchone() == (3,)
-            for cursor in (denied, skipped):
-                with pytest.raises(psycopg.Error):
-                    cursor.fetchone()
+        line = conn.pgconn
+        line.enter_pipeline_mode()
+        sent = ("select 1", None, "delete from orders", "select 2", None, "select 3", None)
+        for sql in sent:
+            if sql is None:
+                line.pipeline_sync()
+            else:
+                line.send_query_params(sql.encode(), [])
+        seen: list[tuple[pq.ExecStatus, bytes | None]] = []
+        while len(seen) < len(sent):
+            while (result := line.get_result()) is not None:
+                status = pq.ExecStatus(result.status)
+                seen.append((status, result.get_value(0, 0) if result.ntuples else None))
+                if status is pq.ExecStatus.FATAL_ERROR:
+                    assert result.error_field(pq.DiagnosticField.SQLSTATE) == b"42501"
+        tuples, sync = pq.ExecStatus.TUPLES_OK, (pq.ExecStatus.PIPELINE_SYNC, None)
+        assert seen == [
+            (tuples, b"1"),
+            sync,
+            (pq.ExecStatus.FATAL_ERROR, None),
+            (pq.ExecStatus.PIPELINE_ABORTED, None),
+            sync,
+            (tuples, b"3"),
+            sync,
+        ]
+        line.exit_pipeline_mode()
         assert conn.execute("select 4").fetchone() == (4,)
 
 
