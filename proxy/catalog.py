@@ -83,7 +83,7 @@ SELECT n.nspname, t.typname, t.typtype::text,
        coalesce((SELECT e.extname FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
                  WHERE d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND d.objid = t.oid
                    AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e'), ''),
-       t.oid IN (SELECT found.oid FROM found)
+       t.oid IN (SELECT found.oid FROM found), t.oid, t.typarray
 FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
 WHERE n.nspname <> 'pg_catalog' AND n.nspname !~ '^(pg_(toast|temp)|daypass_)'
   AND NOT (t.typtype = 'b' AND t.typelem <> 0 AND t.typname LIKE '\\_%') ORDER BY 1, 2"""
@@ -180,6 +180,8 @@ class Type:
     kind: str
     extension: str = ""
     runs_code: bool = False
+    oid: int = 0
+    array_oid: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +250,11 @@ class Catalog:
         for o in self.operators:
             found.setdefault(o.name, []).append(o)
         return {name: tuple(same) for name, same in found.items()}
+
+    @cached_property
+    def types_by_oid(self) -> dict[int, Type]:
+        """Types that are not Postgres's own by their oid and by that of their array type."""
+        return {oid: t for t in self.types for oid in (t.oid, t.array_oid) if oid}
 
     @cached_property
     def types_by_name(self) -> dict[tuple[str, str], Type]:

@@ -322,7 +322,10 @@ class Bound:
         if (function.schema, function.name) in self.allowed_functions:
             return True
         return (
-            function.extension in builtins.EXTENSIONS and function.volatility in "is" and not function.security_definer
+            function.extension in builtins.EXTENSIONS
+            and function.language in ("c", "internal")
+            and function.volatility in "is"
+            and not function.security_definer
         )
 
 

@@ -102,7 +102,7 @@ INFORMATION_SCHEMA_FUNCTIONS = frozenset(
 # Extensions whose immutable and stable, not SECURITY DEFINER functions were reviewed as free of side effects.
 EXTENSIONS = frozenset(
     """citext hstore pg_trgm ltree intarray cube earthdistance fuzzystrmatch isn seg unaccent uuid-ossp btree_gin
-btree_gist vector postgis pgcrypto dict_int dict_xsyn bloom tsm_system_rows tsm_system_time""".split()  # noqa: SIM905
+btree_gist vector pgcrypto dict_int dict_xsyn bloom tsm_system_rows tsm_system_time""".split()  # noqa: SIM905
 )
 
 # Columns that a readable catalog does not show: SQL that stands in for the value, or None where the column is absent.

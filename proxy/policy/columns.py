@@ -13,6 +13,9 @@ from typing import Any
 from proxy.policy import oracle
 from proxy.policy.oracle import Node
 
+MAX_COLUMNS = 4096
+"""More than any relation has (1,600); beyond it the names of nested stars are not kept."""
+
 _FIXED = {
     "CoalesceExpr": "coalesce",
     "A_ArrayExpr": "array",
@@ -41,6 +44,8 @@ class Columns:
         return Columns((*aliases, *self.names[len(aliases) :]))
 
     def __add__(self, other: Columns) -> Columns:
+        if len(self.names) + len(other.names) > MAX_COLUMNS:
+            return UNKNOWN
         return Columns(self.names + other.names, self.exact and other.exact)
 
 

@@ -19,6 +19,7 @@ from proxy.policy.scope import Walk
 from proxy.policy.substitute import Edit
 
 MAX_STATEMENTS = 100
+MAX_WRAPPED = 64 << 10
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _TRANSACTIONS = {
     "TRANS_STMT_BEGIN": "begin",
@@ -294,10 +295,18 @@ def _plain_value(arg: Node) -> str | int | float | bool | None:
 def _inner_text(sql: bytes, raw: RawStatement, inner: Node) -> bytes:
     """The text of the query inside EXPLAIN, DECLARE, PREPARE or COPY: the span that reads as exactly that tree."""
     text = sql[raw.start : raw.end]
+    if len(text) > MAX_WRAPPED:
+        raise Refused(
+            "limit.text", f"more than {MAX_WRAPPED} bytes inside another statement", "Send the query on its own."
+        )
+    tries = 12
     ends = [m.start() for m in re.finditer(rb"\)", text)][::-1] if raw.kind == "CopyStmt" else [len(text)]
     for opening in _INNER[raw.kind].finditer(text):
-        for end in ends[:16]:
+        for end in ends[:4]:
             start = opening.start()
+            tries -= 1
+            if tries < 0:
+                break
             try:
                 found = oracle.tree(text[start:end])
             except Refused:

@@ -18,6 +18,7 @@ from proxy.policy import oracle, substitute
 from proxy.policy.bind import Bound, Problem
 from proxy.policy.guard import Guard, Judged
 from proxy.policy.model import Policy
+from proxy.policy.names import Names
 from proxy.policy.oracle import RawStatement
 from proxy.policy.refusal import Refused
 from proxy.policy.substitute import Edit
@@ -115,6 +116,7 @@ class Judge:
         self.catalog = catalog
         self.bound = Bound(policy, catalog, key, views)
         self._guard = Guard(self.bound)
+        self._names = Names(self.bound)
         self._texts: dict[bytes, Judgement] = {}
         self._shapes: dict[bytes, Judgement] = {}
         self._observe = policy.mode == "observe"
@@ -129,7 +131,9 @@ class Judge:
         return self.bound.problems
 
     def judge(self, sql: bytes, param_types: tuple[int, ...] = ()) -> Judgement:
-        """The verdict on a text without its trailing NUL. No verdict depends on declared parameter types."""
+        """The verdict on a text without its trailing NUL; `param_types` are the oids that a Parse declares."""
+        if param_types and (refused := self._undeclarable(param_types)):
+            return self._whole(sql, refused)
         found = self._texts.get(sql)
         if found is not None:
             return found
@@ -149,6 +153,15 @@ class Judge:
                 self._texts.clear()
             self._texts[sql] = found
         return found
+
+    def _undeclarable(self, param_types: tuple[int, ...]) -> Refused | None:
+        """A value of a domain or row type runs that type's checks when it is bound."""
+        try:
+            for oid in param_types:
+                self._names.parameter(oid)
+        except Refused as refused:
+            return refused
+        return None
 
     @staticmethod
     def _shape(sql: bytes) -> bytes | None:

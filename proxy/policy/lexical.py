@@ -18,7 +18,7 @@ MAX_BRACKETS = 6
 MAX_TYPE_CALLS = 6
 MAX_COMMENTS = 8
 MAX_NAME = 63
-MAX_TOKENS = 20_000
+MAX_TOKENS = 10_000
 
 _TOKEN = re.compile(
     r"""(?P<space>[ \t\n\r\f\v]+)

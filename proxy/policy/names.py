@@ -42,6 +42,8 @@ _SYNTAX_SINCE = dict.fromkeys(
     ),
     160000,
 ) | dict.fromkeys(("JsonParseExpr", "JsonScalarExpr", "JsonSerializeExpr", "JsonFuncExpr", "JsonTable"), 170000)
+_FIRST_UNPINNED = 10_000  # oids below it are assigned by hand in Postgres's sources (transam.h)
+_ROW_TYPES = frozenset({71, 75, 81, 83})  # of pg_type, pg_attribute, pg_proc and pg_class
 _VALUED = frozenset({"client_encoding", "client_min_messages"})  # settings of which only some values are harmless
 _TYPMOD = re.compile(r"\(.*?\)")
 _OPERATORS_OF = {
@@ -150,6 +152,8 @@ class Names:
         name = words[-1]
         if self._settings(name, words, arguments, location):
             return
+        if name in ("xpath", "xpath_exists") and arguments:
+            self._xpath(_constant(arguments[0]), location)
         if name == "format" and arguments:
             self._format(_constant(arguments[0]), location)
         if name in builtins.NAMING and arguments:
@@ -244,6 +248,15 @@ class Names:
         if schema not in self.bound.schemas or found.runs_code or (found.kind == "b" and not found.extension):
             raise Refused("type", f"the type {schema}.{name} cannot be used", "", location)
 
+    def parameter(self, oid: int) -> None:
+        """The declared type of a parameter: a scalar of Postgres's own, or a type that a cast could name."""
+        if 0 <= oid < _FIRST_UNPINNED and oid not in _ROW_TYPES:
+            return
+        found = self.catalog.types_by_oid.get(oid)
+        if found is None or found.schema == "information_schema":
+            raise Refused("type", f"a parameter is declared with a type (oid {oid}) that cannot be used", "")
+        self._own_type(found.schema, found.name, None)
+
     def cast(self, node: Node) -> None:
         """A constant cast to a reg* type names an object: only what the policy shows may be named."""
         target = oracle.names(node["typeName"].get("names", []))[-1]
@@ -267,6 +280,13 @@ class Names:
             if words[:-1] in ((), ("pg_catalog",)) and words[-1] in self.catalog.builtin_functions:
                 return  # a name, not a call
             self.function([{"String": {"sval": w}} for w in words], location)
+
+    def _xpath(self, path: str | int | None, location: int | None) -> None:
+        """libxml looks at no interrupt: a path that walks the document inside a predicate cannot be stopped."""
+        self.by_literal = True
+        if not isinstance(path, str) or len(path) > 200 or path.count("[") > 1 or path.count("//") > 1:
+            hint = "Write the path as a constant with at most one [predicate] and one //."
+            raise Refused("limit.nesting", "this XPath could run for hours", hint, location)
 
     def _format(self, template: str | int | None, location: int | None) -> None:
         """format('%1000000000s', …) makes a value of any size."""

@@ -17,47 +17,15 @@ from proxy.policy.bind import Bound, Shown
 from proxy.policy.columns import Columns
 from proxy.policy.entries import Level, Query, Reference, Rel, owners
 from proxy.policy.names import Names
+from proxy.policy.nodes import BARE, LEAVES, PLAIN, SELECT_FIELDS, wrapped
 from proxy.policy.oracle import Node
 from proxy.policy.refusal import Refused
 
 Ctes = Mapping[str, Columns]
 
-# Node types that hold nothing but other nodes to look at.
-PLAIN = frozenset(
-    """
-A_ArrayExpr A_Indices BoolExpr BooleanTest CaseExpr CaseWhen CoalesceExpr GroupingFunc GroupingSet List MinMaxExpr
-NamedArgExpr NullTest ResTarget RowExpr WindowDef XmlExpr XmlSerialize ColumnDef RangeTableFuncCol
-JsonAggConstructor JsonArgument JsonArrayAgg JsonArrayConstructor JsonArrayQueryConstructor JsonBehavior JsonFuncExpr
-JsonIsPredicate JsonKeyValue JsonObjectAgg JsonObjectConstructor JsonOutput JsonParseExpr JsonReturning JsonScalarExpr
-JsonSerializeExpr JsonTableColumn JsonTablePathSpec JsonValueExpr CTECycleClause CTESearchClause
-""".split()  # noqa: SIM905
-)
-LEAVES = frozenset(
-    "A_Const A_Star BitString Boolean Float Integer JsonFormat ParamRef SQLValueFunction String".split()  # noqa: SIM905
-)
-# Fields whose node stands there without its type's name.
-BARE = {
-    "arg": "JsonValueExpr",
-    "collClause": "CollateClause",
-    "constructor": "JsonAggConstructor",
-    "context_item": "JsonValueExpr",
-    "expr": "JsonValueExpr",
-    "format": "JsonFormat",
-    "on_empty": "JsonBehavior",
-    "on_error": "JsonBehavior",
-    "output": "JsonOutput",
-    "over": "WindowDef",
-    "pathspec": "JsonTablePathSpec",
-    "returning": "JsonReturning",
-    "typeName": "TypeName",
-    "value": "JsonValueExpr",
-}
+MAX_PARTS = 300
+"""Queries, and FROM entries, that one statement may hold: beyond any honest one, and it keeps the walk short."""
 _LIMIT_FIELDS = ("sortClause", "limitOffset", "limitCount")
-_SELECT_FIELDS = frozenset(
-    """all distinctClause fromClause groupClause groupDistinct havingClause intoClause larg limitCount limitOffset
-limitOption lockingClause op rarg sortClause targetList valuesLists whereClause windowClause withClause
-groupByAll""".split()  # noqa: SIM905
-)
 
 
 @dataclass
@@ -71,6 +39,7 @@ class Walk:
     column_refs: list[Node] = field(default_factory=list)
     functions: list[tuple[str, ...]] = field(default_factory=list)
     stars: list[str | None] = field(default_factory=list)
+    _count: int = 0
     _level: Level = field(default_factory=lambda: Level(None))
     _later: list[tuple[Node, tuple[str, ...], Level, bool]] = field(default_factory=list)
     _calls: list[Node] = field(default_factory=list)
@@ -83,6 +52,9 @@ class Walk:
 
     def select(self, node: Node, ctes: Ctes) -> Columns:
         """One SELECT, VALUES or set operation. Returns the columns it gives."""
+        self._count += 1
+        if self._count > MAX_PARTS:
+            raise _too_many()
         self._level = Level(self._level)
         try:
             return self._select(node, ctes)
@@ -90,7 +62,7 @@ class Walk:
             self._level = self._level.outer or self._level
 
     def _select(self, node: Node, ctes: Ctes) -> Columns:
-        unknown = set(node) - _SELECT_FIELDS
+        unknown = set(node) - SELECT_FIELDS
         if unknown:
             raise Refused("parser", f"this form of SELECT ({sorted(unknown)[0]}) is not judged")
         if "intoClause" in node:
@@ -147,6 +119,8 @@ class Walk:
                 found = same[0].columns if len(same) == 1 else columns.UNKNOWN
             names += found.names
             exact &= found.exact
+            if len(names) > columns.MAX_COLUMNS:
+                return columns.UNKNOWN
         return Columns(tuple(names), exact)
 
     def _with(self, clause: Node, ctes: Ctes) -> Ctes:
@@ -162,7 +136,7 @@ class Walk:
             extra = [cte[k] for k in ("search_clause", "cycle_clause") if k in cte]
             for clause_name in ("search_clause", "cycle_clause"):
                 for value in cte.get(clause_name, {}).values():
-                    self.walk(value if not isinstance(value, dict) or _wrapped(value) else None, scope)
+                    self.walk(value if not isinstance(value, dict) or wrapped(value) else None, scope)
             scope[cte["ctename"]] = Columns(given.names, exact=False) if extra else given
         return scope
 
@@ -208,6 +182,8 @@ class Walk:
         return renamed
 
     def _add(self, rel: Rel) -> None:
+        if len(self.rels) >= MAX_PARTS:
+            raise _too_many()
         self.rels.append(rel)
         self._level.rels.append(rel)
 
@@ -278,7 +254,7 @@ class Walk:
         for name, value in node.items():
             if name in ("alias", "location", "lateral"):
                 continue
-            self.walk(value if not isinstance(value, dict) or _wrapped(value) else {BARE[name]: value}, ctes)
+            self.walk(value if not isinstance(value, dict) or wrapped(value) else {BARE[name]: value}, ctes)
         return self._entry(node.get("alias"), columns.UNKNOWN)
 
     # -- expressions -------------------------------------------------------------------------------------------------
@@ -289,7 +265,7 @@ class Walk:
             for item in value:
                 self.walk(item, ctes)
         elif isinstance(value, dict) and value:
-            if not _wrapped(value):
+            if not wrapped(value):
                 raise Refused("parser", f"a part of the statement ({next(iter(value))}) is not judged")
             ((kind, node),) = value.items()
             self._node(kind, node, ctes)
@@ -298,7 +274,7 @@ class Walk:
         for name, value in node.items():
             if name in skip or not isinstance(value, (dict, list)):
                 continue
-            if isinstance(value, dict) and value and not _wrapped(value):
+            if isinstance(value, dict) and value and not wrapped(value):
                 bare = BARE.get(name)
                 if bare is None:
                     raise Refused("parser", f"a part of the statement ({name}) is not judged")
@@ -429,9 +405,8 @@ class Walk:
         return types | dict.fromkeys((rel.name for rel in self.rels), None)
 
 
-def _wrapped(value: Node) -> bool:
-    """Whether a dict is a node under its type's name, `{"ColumnRef": {…}}`."""
-    return len(value) == 1 and next(iter(value))[0].isupper() and isinstance(next(iter(value.values())), dict)
+def _too_many() -> Refused:
+    return Refused("limit.nesting", f"the statement has more than {MAX_PARTS} tables or subqueries", "Split it.")
 
 
 def _place(node: Node) -> int | None:

@@ -18,7 +18,7 @@ from proxy.policy.refusal import Refused
         "select spaltenname_ä from tabelle",
         'select \'U&"\' , u & "x"',
         f"select {'(' * 100}1{')' * 100}",
-        "select " + "(1)," * 4000 + "1",
+        "select " + "(1)," * 2000 + "1",
         'select "' + "é" * 31 + '"',
     ],
 )

@@ -1,4 +1,7 @@
-"""The walk: exact scopes of WITH, columns that a query gives, and no node type that is not on a list."""
+"""The walk: exact scopes of WITH, columns that a query gives, and no node type that is not on a list.
+
+Covers `proxy/policy/scope.py` and `proxy/policy/nodes.py`.
+"""
 
 from __future__ import annotations
 
