@@ -184,7 +184,8 @@ async def _database(name: str, database: Database) -> AsyncIterator[Check]:
         yield Check("fail", what, f"{where}: {text[0] if text else type(error).__name__}", _advice(error))
         return
     try:
-        for check in await _questions(connection, what, where):
+        ephemeral = database.credential.mode == "ephemeral"
+        for check in await _questions(connection, what, where, ephemeral=ephemeral):
             yield check
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         yield Check("fail", what, f"{where}: {error}", "the connection was lost while asking")
@@ -192,7 +193,9 @@ async def _database(name: str, database: Database) -> AsyncIterator[Check]:
         connection.terminate()
 
 
-async def _questions(connection: asyncpg.Connection[asyncpg.Record], what: str, where: str) -> list[Check]:
+async def _questions(
+    connection: asyncpg.Connection[asyncpg.Record], what: str, where: str, *, ephemeral: bool
+) -> list[Check]:
     row = await connection.fetchrow(_ROLE)
     if row is None:
         return [Check("fail", what, f"{where}: the server does not know the role that it let in")]
@@ -201,7 +204,11 @@ async def _questions(connection: asyncpg.Connection[asyncpg.Record], what: str, 
     if not _OLDEST <= version <= _NEWEST:
         todo = f"daypass is tested with Postgres {_OLDEST} to {_NEWEST}"
         checks.append(Check("warn", what, f"Postgres {version}", todo))
-    if row["superuser"]:
+    if ephemeral:
+        if not row["superuser"] and "create roles" not in row["powers"]:
+            todo = f"ALTER ROLE {row['role']} CREATEROLE, as docs/how-to/add-a-database.md has it"
+            checks.append(Check("fail", what, f"{row['role']} may not create roles", todo))
+    elif row["superuser"]:
         todo = "make a role that can only read: the guard should not stand alone"
         checks.append(Check("warn", what, f"{row['role']} is a superuser", todo))
     elif row["powers"]:

@@ -75,6 +75,13 @@ def test_a_role_that_may_too_much(behind: Path, pg: PostgresServer, shop: str, m
     assert "scribe may write to 1 table(s), for example app.orders" in found["found"]
 
 
+def test_a_role_that_makes_roles_must_be_able_to(behind: Path) -> None:
+    config = behind / "config.yaml"
+    config.write_text(config.read_text().replace("mode: shared", "mode: ephemeral"))
+    _, found = doctor(behind, 1)["database app"]
+    assert (found["level"], "may not create roles" in found["found"]) == ("fail", True)
+
+
 def test_databases_that_cannot_be_reached(behind: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("APP_PASSWORD", "wrong")
     (found,) = doctor(behind, 1)["database app"]
