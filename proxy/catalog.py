@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import asyncpg
 import msgspec
@@ -218,7 +218,7 @@ class Catalog:
 
     def dump(self) -> bytes:
         """The snapshot as JSON: what `policy explain --catalog FILE` reads."""
-        return msgspec.json.encode({name: getattr(self, name) for name in _Wire.__struct_fields__})
+        return msgspec.json.encode({f.name: getattr(self, f.name) for f in fields(self) if f.name != "fingerprint"})
 
     @cached_property
     def functions_by_oid(self) -> dict[int, Function]:
@@ -261,28 +261,12 @@ class Catalog:
         return {(t.schema, t.name): t for t in self.types}
 
 
-class _Wire(msgspec.Struct):
-    """The JSON form of a snapshot, typed for msgspec."""
-
-    database: str
-    server_version_num: int
-    relations: tuple[Relation, ...]
-    functions: tuple[Function, ...]
-    operators: tuple[Operator, ...]
-    types: tuple[Type, ...]
-    casts: tuple[Cast, ...]
-    collations: tuple[tuple[str, str], ...]
-    builtin_functions: dict[str, tuple[tuple[str, ...], ...]]
-    builtin_types: dict[str, str]
-
-
 def load(data: bytes) -> Catalog:
     """A snapshot from what `Catalog.dump` wrote. Raises ValueError when it is not one."""
     try:
-        wire = msgspec.json.decode(data, type=_Wire)
+        return msgspec.json.decode(data, type=Catalog)
     except msgspec.DecodeError as error:
         raise ValueError(f"not a catalog snapshot: {error}") from None
-    return Catalog(**{name: getattr(wire, name) for name in _Wire.__struct_fields__})
 
 
 async def fingerprint(connection: asyncpg.Connection[Any]) -> str:
@@ -372,6 +356,51 @@ async def snapshot(
 ) -> Catalog:
     """Connect, read, close. Raises OSError, TimeoutError or asyncpg.PostgresError when that fails."""
     connection = await connect(host=host, port=port, dbname=dbname, user=user, password=password, tls=tls, ca=ca)
+    try:
+        return await read(connection)
+    finally:
+        await connection.close(timeout=5)
+
+
+class _Credential(Protocol):
+    @property
+    def user(self) -> str: ...
+    def password(self) -> str: ...
+
+
+class Entry(Protocol):
+    """A database of config.yaml, as far as connecting to it goes."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def dbname(self) -> str: ...
+    @property
+    def tls(self) -> str: ...
+    @property
+    def ca(self) -> Path | None: ...
+    @property
+    def credential(self) -> _Credential: ...
+
+
+async def connect_to(entry: Entry) -> asyncpg.Connection[Any]:
+    """`connect` with what a configuration says. Its password may raise ConfigError."""
+    return await connect(
+        host=entry.host,
+        port=entry.port,
+        dbname=entry.dbname,
+        user=entry.credential.user,
+        password=entry.credential.password(),
+        tls=entry.tls,
+        ca=entry.ca,
+    )
+
+
+async def snapshot_of(entry: Entry) -> Catalog:
+    """`snapshot` with what a configuration says."""
+    connection = await connect_to(entry)
     try:
         return await read(connection)
     finally:

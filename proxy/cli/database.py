@@ -104,15 +104,7 @@ def _run(cfg: Config, name: str, what: Callable[[Connection], Awaitable[T]]) -> 
     database = cfg.databases[name]
 
     async def connected() -> T:
-        connection = await catalog.connect(
-            host=database.host,
-            port=database.port,
-            dbname=database.dbname,
-            user=database.credential.user,
-            password=database.credential.password(),
-            tls=database.tls,
-            ca=database.ca,
-        )
+        connection = await catalog.connect_to(database)
         try:
             return await what(connection)
         finally:

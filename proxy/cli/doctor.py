@@ -165,20 +165,12 @@ async def _database(name: str, database: Database) -> AsyncIterator[Check]:
     what = f"database {name}"
     where = f"{database.host}:{database.port}/{database.dbname} as {database.credential.user}"
     try:
-        password = database.credential.password()
+        database.credential.password()
     except ConfigError as error:
         yield Check("fail", what, str(error), "set it in the environment of doctor and serve")
         return
     try:
-        connection = await catalog.connect(
-            host=database.host,
-            port=database.port,
-            dbname=database.dbname,
-            user=database.credential.user,
-            password=password,
-            tls=database.tls,
-            ca=database.ca,
-        )
+        connection = await catalog.connect_to(database)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         text = str(error).strip().splitlines()
         yield Check("fail", what, f"{where}: {text[0] if text else type(error).__name__}", _advice(error))

@@ -229,15 +229,7 @@ def _make_role(cfg: Config, grant: Grant) -> None:
         keeper = Keeper(cfg, identity, secret)
         bench = Bench(Policies(cfg.policies), secret, identity, keeper.is_for)
         bench.reload()
-        snapshot = await catalog.snapshot(
-            host=database.host,
-            port=database.port,
-            dbname=database.dbname,
-            user=database.credential.user,
-            password=database.credential.password(),
-            tls=database.tls,
-            ca=database.ca,
-        )
+        snapshot = await catalog.snapshot_of(database)
         bench.know(grant.database, snapshot)
         try:
             await keeper.credential(grant, bench.plan(grant), bench.for_grant(grant).policy.limits.sessions)

@@ -266,17 +266,7 @@ def _live(cfg: Config, name: str) -> catalog.Catalog:
         fail(USAGE, f"there is no database {name!r} in {cfg.file.name}", f"there are: {', '.join(cfg.databases)}")
     database = cfg.databases[name]
     try:
-        return asyncio.run(
-            catalog.snapshot(
-                host=database.host,
-                port=database.port,
-                dbname=database.dbname,
-                user=database.credential.user,
-                password=database.credential.password(),
-                tls=database.tls,
-                ca=database.ca,
-            )
-        )
+        return asyncio.run(catalog.snapshot_of(database))
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         fail(
             UNREACHABLE,

@@ -179,15 +179,7 @@ class Watch:
             await asyncio.sleep(wait)
             try:
                 if connection is None or connection.is_closed():
-                    connection = await catalog.connect(
-                        host=database.host,
-                        port=database.port,
-                        dbname=database.dbname,
-                        user=database.credential.user,
-                        password=database.credential.password(),
-                        tls=database.tls,
-                        ca=database.ca,
-                    )
+                    connection = await catalog.connect_to(database)
                 known = self._bench.catalog(name)
                 if known is None or await catalog.fingerprint(connection) != known.fingerprint:
                     snapshot = await catalog.read(connection)

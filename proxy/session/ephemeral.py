@@ -114,14 +114,6 @@ class Keeper:
         async with self._locks.setdefault(database, asyncio.Lock()):
             connection = self._connections.get(database)
             if connection is None or connection.is_closed():
-                connection = await catalog.connect(
-                    host=entry.host,
-                    port=entry.port,
-                    dbname=entry.dbname,
-                    user=entry.credential.user,
-                    password=entry.credential.password(),
-                    tls=entry.tls,
-                    ca=entry.ca,
-                )
+                connection = await catalog.connect_to(entry)
                 self._connections[database] = connection
             yield connection

@@ -1,45 +1,5 @@
-"""Fixtures for tests against a whole daypass."""
+"""The fixtures of tests/live, for tests that break things."""
 
-from __future__ import annotations
+from tests.live.conftest import house, house_of_module, make_house
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
-
-import pytest
-
-from proxy.demo.postgres import PostgresServer
-from tests.live.house import House
-
-
-@pytest.fixture
-def make_house(tmp_path: Path, pg: PostgresServer) -> Iterator[Callable[..., House]]:
-    """Makes a House with settings of its own, not started; all are ended after the test."""
-    made: list[House] = []
-
-    def make(server: PostgresServer = pg, **settings: Any) -> House:
-        folder = tmp_path / f"house{len(made)}"
-        folder.mkdir()
-        made.append(House(folder, server, **settings))
-        return made[-1]
-
-    yield make
-    for house in made:
-        house.hurry()
-
-
-@pytest.fixture(scope="module")
-def house_of_module(tmp_path_factory: pytest.TempPathFactory, pg_servers: Any) -> Iterator[House]:
-    """One running House for all tests of a module, for those that leave it as they found it."""
-    from tests.support.postgres import bindirs
-
-    house = House(tmp_path_factory.mktemp("house"), pg_servers.get(bindirs()[0]))
-    house.start()
-    yield house
-    house.hurry()
-
-
-@pytest.fixture
-def house(house_of_module: House) -> House:
-    """The running House of this module."""
-    return house_of_module
+__all__ = ["house", "house_of_module", "make_house"]
