@@ -2,13 +2,16 @@
 
 One Judge stands for one policy revision on one catalog revision of one database; sessions share it. It never raises on
 what a client sent: a verdict is a value. Two caches: the exact text, and the normalized shape of plain SELECTs whose
-verdict no constant can change.
+verdict no constant can change. What is neither cached nor light is judged in a process of its own: see `worker`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 import structlog
@@ -27,6 +30,8 @@ log = structlog.get_logger()
 
 CACHE_TEXTS = 8192
 CACHE_TEXT_BYTES = 16 << 10
+LIGHT_BYTES = 4 << 10
+"""Texts up to this size are judged where they are asked for."""
 _PLAIN = re.compile(rb"[\x01-\x7f]*\Z")
 
 
@@ -105,7 +110,11 @@ class Judges(Protocol):
 
     @property
     def policy(self) -> Policy: ...
+    @property
+    def parts(self) -> tuple[Judge, ...]: ...
     def judge(self, sql: bytes, param_types: tuple[int, ...] = ()) -> Judgement: ...
+    def at_once(self, sql: bytes, param_types: tuple[int, ...] = ()) -> Judgement | None: ...
+    def conclude(self, sql: bytes, found: Sequence[Judgement]) -> Judgement: ...
 
 
 class Judge:
@@ -130,29 +139,69 @@ class Judge:
         """Where the policy does not fit the catalog."""
         return self.bound.problems
 
+    @property
+    def parts(self) -> tuple[Judge, ...]:
+        """The single judges of which every one must allow a text."""
+        return (self,)
+
+    @cached_property
+    def mark(self) -> bytes:
+        """Stands for everything that a verdict depends on beside the text."""
+        made_from = (self._policy.revision, self.catalog.revision, self.bound.key, self.bound.views)
+        return hashlib.sha256(repr(made_from).encode()).digest()
+
     def judge(self, sql: bytes, param_types: tuple[int, ...] = ()) -> Judgement:
-        """The verdict on a text without its trailing NUL; `param_types` are the oids that a Parse declares."""
+        """The verdict on a text without its trailing NUL, however long it takes; `param_types` as in `at_once`."""
+        found = self.at_once(sql, param_types)
+        if found is None:
+            found = self.uncached(sql)
+            self.keep(sql, found)
+        return found
+
+    def at_once(self, sql: bytes, param_types: tuple[int, ...] = ()) -> Judgement | None:
+        """The verdict where it is known or soon found, None for a text that a process of its own has to judge.
+
+        `param_types` are the oids that a Parse declares.
+        """
         if param_types and (refused := self._undeclarable(param_types)):
-            return self._whole(sql, refused)
+            return self.deny(sql, refused)
         found = self._texts.get(sql)
         if found is not None:
             return found
-        cacheable = len(sql) <= CACHE_TEXT_BYTES
-        shape = self._shape(sql) if cacheable else None
+        if len(sql) > CACHE_TEXT_BYTES:
+            return None
+        shape = self._shape(sql)
         if shape is not None and (same := self._shapes.get(shape)) is not None:
             text = sql.decode()
             found = replace(same, statements=(replace(same.statements[0], sql=text.strip()),), forward=sql)
-        else:
-            found = self.uncached(sql)
-            if shape is not None and found.shape is not None:
-                if len(self._shapes) >= CACHE_TEXTS:
-                    self._shapes.clear()
-                self._shapes[shape] = found
-        if cacheable:
-            if len(self._texts) >= CACHE_TEXTS:
-                self._texts.clear()
-            self._texts[sql] = found
+            self._keep_text(sql, found)
+            return found
+        if len(sql) > LIGHT_BYTES:
+            return None
+        found = self.uncached(sql)
+        self._keep(sql, shape, found)
         return found
+
+    def keep(self, sql: bytes, found: Judgement) -> None:
+        """Remember a verdict that was worked out elsewhere."""
+        if len(sql) <= CACHE_TEXT_BYTES:
+            self._keep(sql, None if found.shape is None else self._shape(sql), found)
+
+    def _keep(self, sql: bytes, shape: bytes | None, found: Judgement) -> None:
+        if shape is not None and found.shape is not None:
+            if len(self._shapes) >= CACHE_TEXTS:
+                self._shapes.clear()
+            self._shapes[shape] = found
+        self._keep_text(sql, found)
+
+    def _keep_text(self, sql: bytes, found: Judgement) -> None:
+        if len(self._texts) >= CACHE_TEXTS:
+            self._texts.clear()
+        self._texts[sql] = found
+
+    def conclude(self, sql: bytes, found: Sequence[Judgement]) -> Judgement:
+        """One verdict from those of `parts`."""
+        return found[0]
 
     def _undeclarable(self, param_types: tuple[int, ...]) -> Refused | None:
         """A value of a domain or row type runs that type's checks when it is bound."""
@@ -176,15 +225,16 @@ class Judge:
             raws = self._guard.read(sql)
             return self._conclude(sql, [(raw, self._guard.statement(sql, raw)) for raw in raws])
         except Refused as refused:
-            return self._whole(sql, refused)
+            return self.deny(sql, refused)
         except RecursionError:
-            return self._whole(sql, Refused("limit.nesting", "the statement is nested too deep", "Flatten it."))
+            return self.deny(sql, Refused("limit.nesting", "the statement is nested too deep", "Flatten it."))
         except Exception:
             # A bug of ours, or of a parser, is a denial; the session and the others go on.
             log.exception("judge_bug")
-            return self._whole(sql, Refused("parser", "the statement cannot be judged", "Write it in plainer SQL."))
+            return self.deny(sql, Refused("parser", "the statement cannot be judged", "Write it in plainer SQL."))
 
-    def _whole(self, sql: bytes, refused: Refused) -> Judgement:
+    def deny(self, sql: bytes, refused: Refused) -> Judgement:
+        """The same refusal for a whole text; in observe mode it is only noted."""
         return self._conclude(sql, [(RawStatement("", {}, 0, len(sql)), Judged(refused=refused))])
 
     def _conclude(self, sql: bytes, found: list[tuple[RawStatement, Judged]]) -> Judgement:
@@ -241,18 +291,25 @@ class Judge:
 class Both:
     """A grant's pinned policy and the file as it is now, where they differ: a statement must be allowed by both."""
 
-    def __init__(self, pinned: Judges, current: Judges) -> None:
-        self.pinned, self.current = pinned, current
+    def __init__(self, pinned: Judge, current: Judge) -> None:
+        self.parts = (pinned, current)
 
     @property
     def policy(self) -> Policy:
-        return self.pinned.policy
+        return self.parts[0].policy
 
     def judge(self, sql: bytes, param_types: tuple[int, ...] = ()) -> Judgement:
-        first = self.pinned.judge(sql, param_types)
+        return self.conclude(sql, [part.judge(sql, param_types) for part in self.parts])
+
+    def at_once(self, sql: bytes, param_types: tuple[int, ...] = ()) -> Judgement | None:
+        found = [part.at_once(sql, param_types) for part in self.parts]
+        known = [judgement for judgement in found if judgement is not None]
+        return self.conclude(sql, known) if len(known) == len(found) else None
+
+    def conclude(self, sql: bytes, found: Sequence[Judgement]) -> Judgement:
+        first, second = found
         if not first.allowed:
             return first
-        second = self.current.judge(sql, param_types)
         if not second.allowed:
             return second
         if first.forward != second.forward:
@@ -268,7 +325,7 @@ class Both:
         return first
 
 
-def both(pinned: Judges, current: Judges) -> Judges:
+def both(pinned: Judge, current: Judge) -> Judges:
     """One judge for a grant: the pinned revision alone where nothing changed."""
     if pinned.policy.revision == current.policy.revision:
         return current

@@ -8,7 +8,7 @@ from pathlib import Path
 from proxy.policy.model import Limits, PolicyModel, Table, Window
 
 ROOT = Path(__file__).parents[2]
-RAISED = re.compile(r"(?:Refused|_refuse)\(\s*\"([a-z]+(?:\.[a-z]+)?)\"|rule=\"([a-z.]+)\"|\"(catalog)\" if system")
+RAISED = re.compile(r"(?:Refused|_refused?)\(\s*\"([a-z]+(?:\.[a-z]+)?)\"|rule=\"([a-z.]+)\"|\"(catalog)\" if system")
 
 
 def test_every_rule_is_documented() -> None:
