@@ -11,15 +11,17 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from proxy.policy import builtins, facts, lexical, oracle, substitute
+from proxy.policy import builtins, caps, facts, lexical, oracle, substitute
 from proxy.policy.bind import Bound
+from proxy.policy.caps import FULL, Caps
 from proxy.policy.oracle import Node, RawStatement
 from proxy.policy.refusal import Refused
 from proxy.policy.scope import Walk
 from proxy.policy.substitute import Edit
 
-MAX_STATEMENTS = 100
-MAX_WRAPPED = 64 << 10
+OWN_SETTINGS = frozenset({"daypass.scope", "daypass.expires", "daypass.budget"})
+"""What a client may SHOW of its own access."""
+SYSTEM_SCHEMAS = ("pg_catalog", "information_schema")
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _TRANSACTIONS = {
     "TRANS_STMT_BEGIN": "begin",
@@ -68,21 +70,26 @@ class Judged:
     """Tables of which only a part is shown."""
     edits: list[Edit] = field(default_factory=list)
     by_literal: bool = False
+    opaque: bool = False
+    """Whether it runs code that is judged by its name only: views, foreign tables."""
+    replacement: Node | None = None
+    """What the edited text must read as, where the edits change the kind of the statement."""
     refused: Refused | None = None
 
 
 class Guard:
     """Judges statements under one bound policy."""
 
-    def __init__(self, bound: Bound) -> None:
+    def __init__(self, bound: Bound, limits: Caps = FULL) -> None:
         self.bound = bound
+        self._caps = limits
 
     def read(self, sql: bytes) -> list[RawStatement]:
         """The statements of a text. Raises Refused where it is not safe or no SQL."""
-        lexical.scan(lexical.text_of(sql))
+        lexical.scan(lexical.text_of(sql, self._caps), self._caps)
         found = oracle.statements(sql)
-        if len(found) > MAX_STATEMENTS:
-            raise Refused("limit.text", f"more than {MAX_STATEMENTS} statements at once", "Send them in parts.")
+        if len(found) > caps.STATEMENTS:
+            raise Refused("limit.text", f"more than {caps.STATEMENTS} statements at once", "Send them in parts.")
         return found
 
     def statement(self, sql: bytes, raw: RawStatement) -> Judged:
@@ -102,7 +109,7 @@ class Guard:
     # -- queries -----------------------------------------------------------------------------------------------------
 
     def _query(self, sql: bytes, text: bytes, select: Node, judged: Judged, *, explain: bool = False) -> None:
-        walk = Walk(self.bound)
+        walk = Walk(self.bound, self._caps)
         walk.select(select, {})
         walk.finish()
         ctes = _cte_names(select) if b"with" in text.lower() else frozenset()
@@ -124,6 +131,7 @@ class Guard:
         if text is not None:
             facts.agree(text.decode(), walk, ctes)
         judged.by_literal = walk.names.by_literal
+        judged.opaque = any(s.relation.kind in "vmf" and s.relation.schema not in SYSTEM_SCHEMAS for s in shown)
         judged.edits = substitute.edits_for(sql, walk)
 
     def _select_stmt(self, sql: bytes, raw: RawStatement, judged: Judged) -> None:
@@ -146,7 +154,7 @@ class Guard:
 
     def _prepare_stmt(self, sql: bytes, raw: RawStatement, judged: Judged) -> None:
         judged.kind, judged.name = "prepare", raw.node["name"]
-        walk = Walk(self.bound)
+        walk = Walk(self.bound, self._caps)
         walk.walk(raw.node.get("argtypes"), {})
         self._wrapped(sql, raw, judged)
 
@@ -158,7 +166,7 @@ class Guard:
 
     def _execute_stmt(self, sql: bytes, raw: RawStatement, judged: Judged) -> None:
         judged.kind, judged.name = "execute", raw.node["name"]
-        walk = Walk(self.bound)
+        walk = Walk(self.bound, self._caps)
         walk.walk(raw.node.get("params"), {})
         walk.finish()
         self._conclude(sql, None, walk, judged, frozenset())
@@ -177,7 +185,7 @@ class Guard:
             self._wrapped(sql, raw, judged)
             judged.kind = "copy"
             return
-        shown = Walk(self.bound).names.relation(node["relation"])
+        shown = Walk(self.bound, self._caps).names.relation(node["relation"])
         if shown.substitute or "whereClause" in node:
             raise Refused(
                 "substitute",
@@ -239,6 +247,15 @@ class Guard:
     def _variable_show_stmt(self, _: bytes, raw: RawStatement, judged: Judged) -> None:
         name = builtins.setting(raw.node["name"])
         judged.kind, judged.name = "show", name
+        if name in OWN_SETTINGS:
+            # Postgres runs it like any statement, and the session fills its one row in.
+            text = f" SELECT ''::pg_catalog.text AS {builtins.quote(name)}".encode()
+            judged.edits = [Edit(raw.start, raw.end, text)]
+            (inner,) = oracle.statements(text)
+            judged.replacement = {inner.kind: inner.node}
+            return
+        if name.startswith("daypass."):
+            raise Refused("setting", f"there is no {name}", f"There are {', '.join(sorted(OWN_SETTINGS))}.")
         if name not in builtins.READABLE_SETTINGS:
             raise Refused("setting", f"SHOW {name} is refused", "It would tell about the server, not about the data.")
 
@@ -295,9 +312,9 @@ def _plain_value(arg: Node) -> str | int | float | bool | None:
 def _inner_text(sql: bytes, raw: RawStatement, inner: Node) -> bytes:
     """The text of the query inside EXPLAIN, DECLARE, PREPARE or COPY: the span that reads as exactly that tree."""
     text = sql[raw.start : raw.end]
-    if len(text) > MAX_WRAPPED:
+    if len(text) > caps.WRAPPED:
         raise Refused(
-            "limit.text", f"more than {MAX_WRAPPED} bytes inside another statement", "Send the query on its own."
+            "limit.text", f"more than {caps.WRAPPED} bytes inside another statement", "Send the query on its own."
         )
     tries = 12
     ends = [m.start() for m in re.finditer(rb"\)", text)][::-1] if raw.kind == "CopyStmt" else [len(text)]

@@ -17,10 +17,11 @@ from typing import Protocol
 import structlog
 
 from proxy.catalog import Catalog
-from proxy.policy import oracle, substitute
+from proxy.policy import describe, oracle, substitute
 from proxy.policy.bind import Bound, Problem
+from proxy.policy.caps import LIGHT
 from proxy.policy.guard import Guard, Judged
-from proxy.policy.model import Policy
+from proxy.policy.model import Limits, Policy, tighter
 from proxy.policy.names import Names
 from proxy.policy.oracle import RawStatement
 from proxy.policy.refusal import Refused
@@ -30,8 +31,7 @@ log = structlog.get_logger()
 
 CACHE_TEXTS = 8192
 CACHE_TEXT_BYTES = 16 << 10
-LIGHT_BYTES = 4 << 10
-"""Texts up to this size are judged where they are asked for."""
+_TOO_HEAVY = ("limit.text", "limit.nesting")
 _PLAIN = re.compile(rb"[\x01-\x7f]*\Z")
 
 
@@ -66,6 +66,13 @@ class Judgement:
     forward: bytes
     edits: tuple[Edit, ...] = ()
     shape: bytes | None = None
+    veiled: bool = False
+    """Whether an error of these statements can hold values that the policy hides."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing has to be done to what the upstream answers."""
+        return not self.edits and not self.veiled
 
     @property
     def refusal(self) -> Statement | None:
@@ -111,6 +118,10 @@ class Judges(Protocol):
     @property
     def policy(self) -> Policy: ...
     @property
+    def limits(self) -> Limits: ...
+    @property
+    def scope(self) -> list[str]: ...
+    @property
     def parts(self) -> tuple[Judge, ...]: ...
     def judge(self, sql: bytes, param_types: tuple[int, ...] = ()) -> Judgement: ...
     def at_once(self, sql: bytes, param_types: tuple[int, ...] = ()) -> Judgement | None: ...
@@ -125,6 +136,7 @@ class Judge:
         self.catalog = catalog
         self.bound = Bound(policy, catalog, key, views)
         self._guard = Guard(self.bound)
+        self._light = Guard(self.bound, LIGHT)
         self._names = Names(self.bound)
         self._texts: dict[bytes, Judgement] = {}
         self._shapes: dict[bytes, Judgement] = {}
@@ -133,6 +145,16 @@ class Judge:
     @property
     def policy(self) -> Policy:
         return self._policy
+
+    @property
+    def limits(self) -> Limits:
+        """What the policy limits; nothing in observe mode."""
+        return Limits() if self._observe else self._policy.limits
+
+    @property
+    def scope(self) -> list[str]:
+        """What may be read, a line for each relation, in words for the person who reads it."""
+        return describe.scope(self.bound)
 
     @property
     def problems(self) -> list[Problem]:
@@ -176,9 +198,11 @@ class Judge:
             found = replace(same, statements=(replace(same.statements[0], sql=text.strip()),), forward=sql)
             self._keep_text(sql, found)
             return found
-        if len(sql) > LIGHT_BYTES:
+        if len(sql) > LIGHT.bytes:
             return None
-        found = self.uncached(sql)
+        found = self._uncached(sql, self._light)
+        if any(s.rule.removeprefix("observe.") in _TOO_HEAVY for s in found.statements):
+            return None
         self._keep(sql, shape, found)
         return found
 
@@ -221,9 +245,12 @@ class Judge:
 
     def uncached(self, sql: bytes) -> Judgement:
         """The verdict worked out anew: the plain twin of `judge`."""
+        return self._uncached(sql, self._guard)
+
+    def _uncached(self, sql: bytes, guard: Guard) -> Judgement:
         try:
-            raws = self._guard.read(sql)
-            return self._conclude(sql, [(raw, self._guard.statement(sql, raw)) for raw in raws])
+            raws = guard.read(sql)
+            return self._conclude(sql, [(raw, guard.statement(sql, raw)) for raw in raws])
         except Refused as refused:
             return self.deny(sql, refused)
         except RecursionError:
@@ -243,7 +270,7 @@ class Judge:
         if edits and not any(judged.refused for _, judged in found):
             try:
                 forward = substitute.apply(sql, edits)
-                substitute.verify(forward, [{raw.kind: raw.node} for raw, _ in found])
+                substitute.verify(forward, [judged.replacement or {raw.kind: raw.node} for raw, judged in found])
             except Refused as refused:
                 forward, edits = sql, []
                 for _, judged in found:
@@ -255,7 +282,14 @@ class Judge:
             forward, edits = sql, []
         plain = allowed and not edits and len(found) == 1 and found[0][1].kind == "select"
         by_literal = found[0][1].by_literal if found else True
-        return Judgement(statements, allowed, forward, tuple(edits), b"" if plain and not by_literal else None)
+        veiled = not self._observe and any(self._veiled(judged) for _, judged in found)
+        return Judgement(statements, allowed, forward, tuple(edits), b"" if plain and not by_literal else None, veiled)
+
+    def _veiled(self, judged: Judged) -> bool:
+        """FETCH and EXECUTE run what another statement named, and a function's own code may raise what it likes."""
+        if judged.partial or judged.opaque or self.bound.allowed_functions:
+            return True
+        return judged.kind in ("fetch", "move", "execute") and not self._policy.whole
 
     def _statement(self, sql: bytes, raw: RawStatement, judged: Judged) -> Statement:
         text = sql[raw.start : raw.end].decode(errors="replace").strip()
@@ -298,6 +332,18 @@ class Both:
     def policy(self) -> Policy:
         return self.parts[0].policy
 
+    @property
+    def limits(self) -> Limits:
+        """The smaller limit of each."""
+        pinned, current = self.parts
+        return tighter(pinned.limits, current.limits)
+
+    @property
+    def scope(self) -> list[str]:
+        """What both show alike."""
+        pinned, current = (part.scope for part in self.parts)
+        return [line for line in pinned if line in current]
+
     def judge(self, sql: bytes, param_types: tuple[int, ...] = ()) -> Judgement:
         return self.conclude(sql, [part.judge(sql, param_types) for part in self.parts])
 
@@ -332,11 +378,14 @@ def both(pinned: Judge, current: Judge) -> Judges:
     return Both(pinned, current)
 
 
-def startup_settings(policy: Policy, server_version_num: int) -> dict[str, str]:
-    """Settings for the upstream StartupMessage, so that RESET and DISCARD return to them. Times in milliseconds."""
+def startup_settings(policy: Policy, server_version_num: int, limits: Limits | None = None) -> dict[str, str]:
+    """Settings for the upstream StartupMessage, so that RESET and DISCARD return to them. Times in milliseconds.
+
+    `limits` are those of the policy where none are given.
+    """
     if policy.mode == "observe":
         return {}
-    limits = policy.limits
+    limits = limits or policy.limits
     path = [f'"{name}"' for name in policy.search_path if name != "pg_catalog"]
     settings = {
         "default_transaction_read_only": "on",

@@ -80,6 +80,12 @@ class Limits(_Model):
     transaction: Duration | None = None
 
 
+def tighter(a: Limits, b: Limits) -> Limits:
+    """The smaller limit of each."""
+    pairs = ((name, getattr(a, name), getattr(b, name)) for name in Limits.model_fields)
+    return Limits.model_construct(**{n: x if y is None else y if x is None else min(x, y) for n, x, y in pairs})
+
+
 def _zone(value: str) -> str:
     try:
         ZoneInfo(value)
@@ -193,6 +199,11 @@ class Policy:
     @property
     def search_path(self) -> tuple[str, ...]:
         return tuple(self.model.search_path)
+
+    @property
+    def whole(self) -> bool:
+        """Whether every table that is shown is shown as it is."""
+        return all(table.whole and not table.trusted for table in self.model.tables.values())
 
     @property
     def limits(self) -> Limits:

@@ -105,7 +105,8 @@ class Bench:
     def settings(self, grant: Grant) -> dict[str, str]:
         """See `opening.Judging`."""
         catalog = self._catalogs[grant.database]
-        return startup_settings(self._pinned_policy(grant, self._current(grant)), catalog.server_version_num)
+        judges = self.for_grant(grant)
+        return startup_settings(judges.policy, catalog.server_version_num, judges.limits)
 
     def renew(self, registry: Registry) -> None:
         """Give every open session today's judge; end those that have none any more."""

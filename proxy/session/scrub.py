@@ -1,0 +1,58 @@
+"""Error texts carry data: what of an upstream's error or notice the client may read.
+
+`invalid input syntax for type numeric: "900-00-0001"` tells a value that a mask was made from. Where a statement touches
+what the policy hides in part, or runs code that daypass cannot see into, a text is passed on only when it is one that
+Postgres writes about the statement itself; of the others SQLSTATE, severity and position stay. Knows no SQL.
+Sources: PostgreSQL manual, "PostgreSQL Error Codes", "Error and Notice Message Fields"; CVE-2014-8161, CVE-2021-3393.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from proxy.wire import upstream
+
+ABOUT_THE_STATEMENT: Final = frozenset(
+    ("08", "0A", "25", "26", "28", "34", "3D", "3F", "40", "42", "53", "54", "55", "57")
+)
+"""SQLSTATE classes whose texts name what the statement names, a state or a resource, and never a row's value."""
+PLAIN: Final = frozenset(map(ord, "SVCMPFLR"))
+"""Fields that stay in a scrubbed message; left out are detail, hint, context, inner query and names of objects."""
+RAISED: Final = b"exec_stmt_raise"
+"""The routine of PL/pgSQL's RAISE, which gives any text under any SQLSTATE."""
+TEMPLATES: Final = re.compile(
+    r"""(division\ by\ zero
+    |(?:smallint|integer|bigint|numeric\ field|timestamp|interval|date)\ (?:out\ of\ range|overflow)
+    |value\ overflows\ numeric\ format
+    |(?:invalid\ input\ syntax\ for\ type\ (?:[a-z_]+\ ?)+)(?=:\ |\Z)
+    |cannot\ take\ (?:logarithm\ of\ (?:zero|a\ negative\ number)|square\ root\ of\ a\ negative\ number)
+    |more\ than\ one\ row\ returned\ by\ a\ subquery\ used\ as\ an\ expression
+    |(?:LIMIT|OFFSET)\ must\ not\ be\ negative
+    |negative\ substring\ length\ not\ allowed
+    |invalid\ regular\ expression
+    |date/time\ field\ value\ out\ of\ range(?=:\ )
+    |input\ is\ out\ of\ range
+    |bind\ message\ supplies\ \d+\ parameters,\ but\ prepared\ statement\ "[^"]*"\ requires\ \d+\Z)""",
+    re.X,
+)
+"""Beginnings of Postgres's own texts that say what went wrong without the value that it went wrong with."""
+WITHHELD: Final = "the database reported an error whose text is withheld: it may hold values that this policy hides"
+WITHHELD_NOTICE: Final = "a message of the database is withheld: it may hold values that this policy hides"
+
+
+def scrub(body: bytes, *, notice: bool = False) -> bytes:
+    """The field list that the client may read, of an ErrorResponse or NoticeResponse of such a statement."""
+    fields = upstream.fields(body)
+    values = dict(fields)
+    of_code = ord("W") in values or values.get(ord("R")) == RAISED
+    if not of_code and values.get(ord("C"), b"")[:2].decode("ascii", "replace") in ABOUT_THE_STATEMENT:
+        return body
+    found = None if of_code else TEMPLATES.match(values.get(ord("M"), b"").decode("utf-8", "replace"))
+    text = found[1] if found else WITHHELD_NOTICE if notice else f"daypass: {WITHHELD}"
+    parts = [
+        bytes((code,)) + (text.encode() if code == ord("M") else value) + b"\0"
+        for code, value in fields
+        if code in PLAIN
+    ]
+    return b"".join(parts) + b"\0"
