@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from proxy.access.roles import Connection
+from proxy.access.privileges import Connection
 
 DEFINERS = """
 SELECT n.nspname, p.proname, p.oid::pg_catalog.regprocedure::text,

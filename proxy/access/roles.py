@@ -11,16 +11,12 @@ import hashlib
 import hmac
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Protocol
 
-import asyncpg
-
+from proxy.access import privileges
+from proxy.access.privileges import Connection
 from proxy.scram import Verifier
 
-if TYPE_CHECKING:  # asyncpg's class takes no type arguments at run time
-    Connection = asyncpg.Connection[Any]
-else:
-    Connection = asyncpg.Connection
 _LOCK = 0x64617970617373  # "daypass": parallel GRANTs on one object fail with "tuple concurrently updated"
 _ROLE = "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = $1"
 
@@ -49,6 +45,8 @@ class Plan(Protocol):
     def role(self) -> str: ...
     @property
     def schema(self) -> str: ...
+    @property
+    def schemas(self) -> Sequence[str]: ...
     @property
     def tables(self) -> Sequence[tuple[str, str]]: ...
     @property
@@ -128,7 +126,7 @@ async def make_login(
         for role in held - {plan.role}:
             await connection.execute(f'REVOKE "{role}" FROM "{name}"')
         await connection.execute(f'ALTER ROLE "{name}" SET default_transaction_read_only = on')
-        found = await beyond(connection, name, plan)
+        found = await privileges.beyond(connection, name, plan)
         if found:
             raise RoleError(f"the role of this grant could do more than its policy says: {'; '.join(found[:5])}")
 
@@ -136,50 +134,6 @@ async def make_login(
 _MEMBER_OF = """
 SELECT r.rolname FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles r ON r.oid = m.roleid
 JOIN pg_catalog.pg_roles u ON u.oid = m.member WHERE u.rolname = $1"""
-_ATTRIBUTES = """
-SELECT pg_catalog.array_remove(ARRAY[
-  CASE WHEN rolsuper THEN 'SUPERUSER' END, CASE WHEN rolcreaterole THEN 'CREATEROLE' END,
-  CASE WHEN rolcreatedb THEN 'CREATEDB' END, CASE WHEN rolreplication THEN 'REPLICATION' END,
-  CASE WHEN rolbypassrls THEN 'BYPASSRLS' END], NULL)
-FROM pg_catalog.pg_roles WHERE rolname = ANY($1)"""
-_PRIVILEGES = """
-SELECT n.nspname, c.relname, c.relkind::text,
-  CASE WHEN c.relkind = 'S' THEN pg_catalog.has_sequence_privilege($1, c.oid, 'SELECT, USAGE')
-       ELSE pg_catalog.has_any_column_privilege($1, c.oid, 'SELECT') END AS reads,
-  CASE WHEN c.relkind = 'S' THEN pg_catalog.has_sequence_privilege($1, c.oid, 'UPDATE')
-       ELSE pg_catalog.has_table_privilege($1, c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, TRIGGER')
-         OR pg_catalog.has_any_column_privilege($1, c.oid, 'INSERT, UPDATE') END AS writes
-FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
-  AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
-  AND pg_catalog.has_schema_privilege($1, n.oid, 'USAGE')"""
-_CREATES_SCHEMAS = "SELECT pg_catalog.has_database_privilege($1, pg_catalog.current_database(), 'CREATE')"
-_CREATES = """
-SELECT n.nspname FROM pg_catalog.pg_namespace n
-WHERE n.nspname !~ '^pg_(toast|temp)' AND pg_catalog.has_schema_privilege($1, n.oid, 'CREATE')"""
-
-
-async def beyond(connection: Connection, name: str, plan: Plan) -> list[str]:
-    """What a role could do beyond its plan, through whatever way it got it; PUBLIC's functions are not looked at."""
-    found = [
-        f"it is {attribute}"
-        for row in await connection.fetch(_ATTRIBUTES, [name, plan.role])
-        for attribute in row[0] or ()
-    ]
-    for row in await connection.fetch(_MEMBER_OF, name):
-        if row[0] != plan.role:
-            found.append(f"it is a member of {row[0]}")
-    found += [f"the policy's role is a member of {row[0]}" for row in await connection.fetch(_MEMBER_OF, plan.role)]
-    allowed = {*plan.tables, *((view.schema, view.name) for view in plan.views)}
-    for schema, relation, _, reads, writes in await connection.fetch(_PRIVILEGES, name):
-        if reads and (schema, relation) not in allowed:
-            found.append(f"it can read {schema}.{relation}")
-        if writes:
-            found.append(f"it can write {schema}.{relation}")
-    found += [f"it can create in schema {row[0]}" for row in await connection.fetch(_CREATES, name)]
-    if await connection.fetchval(_CREATES_SCHEMAS, name):
-        found.append("it can create schemas")
-    return found
 
 
 async def drop_login(connection: Connection, name: str) -> bool:

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from proxy import catalog
 from proxy.access import exposure, roles
-from proxy.access.roles import Connection
+from proxy.access.privileges import Connection
 from proxy.access.store import Store, StoreError
 from proxy.cli.options import ConfigOption, OutputOption, load_config
 from proxy.cli.output import NO, UNREACHABLE, USAGE, emit, fail

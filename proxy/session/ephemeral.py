@@ -15,9 +15,10 @@ import asyncpg
 import structlog
 
 from proxy import catalog
-from proxy.access import roles
+from proxy.access import privileges, roles
 from proxy.access.model import Grant
-from proxy.access.roles import Connection, RoleError
+from proxy.access.privileges import Connection
+from proxy.access.roles import RoleError
 from proxy.config import Config, ConfigError
 from proxy.policy.ddl import RolePlan
 from proxy.scram import Verifier
@@ -52,7 +53,7 @@ class Keeper:
             async with self._connection(grant.database) as connection:
                 await roles.carry_out(connection, plan)  # also after a `database release`
                 if (name, plan.role) in self._made:
-                    found = await roles.beyond(connection, name, plan)
+                    found = await privileges.beyond(connection, name, plan)
                     if found:
                         raise RoleError(
                             f"the role of this grant could do more than its policy says: {'; '.join(found[:5])}"

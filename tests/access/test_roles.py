@@ -9,7 +9,8 @@ import psycopg
 import pytest
 
 from proxy import catalog
-from proxy.access import roles
+from proxy.access import privileges, roles
+from proxy.access.privileges import Connection
 from proxy.demo.postgres import PostgresServer
 from proxy.policy import ddl
 from proxy.policy.ddl import RolePlan
@@ -32,20 +33,20 @@ functions: {allow: [app.vat]}
 NAME = roles.login_name(INSTALLATION, "g-00000001")
 
 
-async def connect(pg: PostgresServer, database: str) -> roles.Connection:
+async def connect(pg: PostgresServer, database: str) -> Connection:
     return await catalog.connect(
         host=pg.host, port=pg.port, dbname=database, user=pg.user, password=pg.password, tls="disable", ca=None
     )
 
 
-async def planned(connection: roles.Connection, text: str = POLICY) -> tuple[RolePlan, Judge]:
+async def planned(connection: Connection, text: str = POLICY) -> tuple[RolePlan, Judge]:
     snapshot = await catalog.read(connection)
     views = ddl.views_schema(INSTALLATION)
     judge = Judge(parse(text, "p"), snapshot, views=views)
     return ddl.plan(judge.bound, INSTALLATION), judge
 
 
-async def make(connection: roles.Connection, plan: RolePlan, password: str = "vendor-pw") -> None:
+async def make(connection: Connection, plan: RolePlan, password: str = "vendor-pw") -> None:
     await roles.carry_out(connection, plan)
     await roles.make_login(
         connection,
@@ -88,7 +89,7 @@ async def test_the_role_reads_what_the_policy_shows_and_nothing_else(pg_every: P
             assert all("***@" in row[2] and "900-00" not in str(row) for row in rows)
             assert vendor.execute("select count(*) from app.orders").fetchone() == (200,)
             assert vendor.execute("select app.vat(100)").fetchone() == (19,)
-        assert await roles.beyond(connection, NAME, plan) == []
+        assert await privileges.beyond(connection, NAME, plan) == []
         assert await roles.logins(connection, INSTALLATION) == [NAME]
         assert await roles.drop_login(connection, NAME)
         await roles.drop_unused(connection, INSTALLATION, [])
@@ -130,7 +131,7 @@ async def test_a_new_revision_takes_the_old_roles_place(pg: PostgresServer) -> N
         assert first.views == second.views  # shown alike: the same view
         await make(connection, first)
         await make(connection, second)
-        assert await roles.beyond(connection, NAME, second) == []
+        assert await privileges.beyond(connection, NAME, second) == []
         await roles.drop_unused(connection, INSTALLATION, [second])
         await make(connection, second)
         assert judge.judge(b"select name from customers").allowed
