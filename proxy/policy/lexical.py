@@ -10,15 +10,9 @@ from __future__ import annotations
 
 import re
 
+from proxy.policy import caps
+from proxy.policy.caps import FULL, Caps
 from proxy.policy.refusal import Refused
-
-MAX_BYTES = 1 << 20
-MAX_PARENS = 100
-MAX_BRACKETS = 6
-MAX_TYPE_CALLS = 6
-MAX_COMMENTS = 8
-MAX_NAME = 63
-MAX_TOKENS = 10_000
 
 _TOKEN = re.compile(
     r"""(?P<space>[ \t\n\r\f\v]+)
@@ -48,12 +42,12 @@ _TYPES = re.compile(
 )
 
 
-def text_of(sql: bytes) -> str:
+def text_of(sql: bytes, limits: Caps = FULL) -> str:
     """The statement as text. Raises Refused where Postgres and the parsers could see different texts."""
-    if len(sql) > MAX_BYTES:
+    if len(sql) > limits.bytes:
         raise Refused(
             "limit.text",
-            f"the statement is longer than {MAX_BYTES} bytes",
+            f"the statement is longer than {limits.bytes} bytes",
             "Send it in parts, or load data another way.",
         )
     if b"\0" in sql:
@@ -77,16 +71,17 @@ def _comment_end(text: str, start: int) -> int:
         depth += 1 if mark.group() == "/*" else -1
         if depth == 0:
             return mark.end()
-        if depth > MAX_COMMENTS:
+        if depth > caps.COMMENTS:
             raise _refuse("limit.nesting", "comments are nested too deep", "", text, mark.start())
     raise _refuse("syntax", "a /* comment is never closed", "", text, start)
 
 
-def scan(text: str) -> None:
+def scan(text: str, limits: Caps = FULL) -> None:
     """One pass over the tokens. Raises Refused."""
     at, end, last_word = 0, len(text), ""
     stack: list[tuple[str, bool]] = []
-    parens = brackets = type_calls = count = 0
+    parens = brackets = type_calls = subscripts = count = 0
+    most = limits.words
     match = _TOKEN.match
     while at < end:
         token = match(text, at)
@@ -98,14 +93,14 @@ def scan(text: str) -> None:
         if kind == "space":
             continue
         count += 1
-        if count > MAX_TOKENS:
+        if count > most:
             hint = "Split a long IN list, or send the values as one array parameter."
-            raise _refuse("limit.text", f"the statement has more than {MAX_TOKENS} words", hint, text, start)
+            raise _refuse("limit.text", f"the statement has more than {most} words", hint, text, start)
         if kind == "word":
             last_word = token.group()
             if not last_word.isascii():
                 _check_letters(text, last_word, start)
-            if len(last_word) > 15 and len(last_word.encode()) > MAX_NAME:
+            if len(last_word) > 15 and len(last_word.encode()) > caps.NAME:
                 raise _refuse("parser", "a name is longer than 63 bytes", "Postgres would cut it.", text, start)
             continue
         if kind == "block":
@@ -116,8 +111,14 @@ def scan(text: str) -> None:
             stack.append((token.group(), typed))
             parens += token.group() == "("
             brackets += token.group() == "["
+            subscripts += token.group() == "["
             type_calls += typed
-            if parens > MAX_PARENS or brackets > MAX_BRACKETS or type_calls > MAX_TYPE_CALLS:
+            if (
+                parens > limits.parens
+                or brackets > limits.brackets
+                or type_calls > limits.type_calls
+                or subscripts > limits.subscripts
+            ):
                 raise _refuse("limit.nesting", "brackets are nested too deep", "Flatten the expression.", text, start)
         elif kind == "close":
             if stack:
@@ -126,7 +127,7 @@ def scan(text: str) -> None:
                 brackets -= opened == "["
                 type_calls -= typed
         elif kind == "quoted":
-            if len(token.group()) > 17 and len(token.group()[1:-1].replace('""', '"').encode()) > MAX_NAME:
+            if len(token.group()) > 17 and len(token.group()[1:-1].replace('""', '"').encode()) > caps.NAME:
                 raise _refuse("parser", "a name is longer than 63 bytes", "Postgres would cut it.", text, start)
         elif kind == "unicode":
             raise _refuse(

@@ -14,6 +14,7 @@ from typing import Any
 
 from proxy.policy import columns, oracle
 from proxy.policy.bind import Bound, Shown
+from proxy.policy.caps import FULL, Caps
 from proxy.policy.columns import Columns
 from proxy.policy.entries import Level, Query, Reference, Rel, owners
 from proxy.policy.names import Names
@@ -23,8 +24,6 @@ from proxy.policy.refusal import Refused
 
 Ctes = Mapping[str, Columns]
 
-MAX_PARTS = 300
-"""Queries, and FROM entries, that one statement may hold: beyond any honest one, and it keeps the walk short."""
 _LIMIT_FIELDS = ("sortClause", "limitOffset", "limitCount")
 
 
@@ -33,6 +32,7 @@ class Walk:
     """One statement's walk. After `select` and `finish` its lists hold the facts."""
 
     bound: Bound
+    caps: Caps = FULL
     references: list[Reference] = field(default_factory=list)
     rels: list[Rel] = field(default_factory=list)
     queries: list[Query] = field(default_factory=list)
@@ -53,8 +53,8 @@ class Walk:
     def select(self, node: Node, ctes: Ctes) -> Columns:
         """One SELECT, VALUES or set operation. Returns the columns it gives."""
         self._count += 1
-        if self._count > MAX_PARTS:
-            raise _too_many()
+        if self._count > self.caps.parts:
+            raise _too_many(self.caps)
         self._level = Level(self._level)
         try:
             return self._select(node, ctes)
@@ -182,8 +182,8 @@ class Walk:
         return renamed
 
     def _add(self, rel: Rel) -> None:
-        if len(self.rels) >= MAX_PARTS:
-            raise _too_many()
+        if len(self.rels) >= self.caps.parts:
+            raise _too_many(self.caps)
         self.rels.append(rel)
         self._level.rels.append(rel)
 
@@ -405,8 +405,8 @@ class Walk:
         return types | dict.fromkeys((rel.name for rel in self.rels), None)
 
 
-def _too_many() -> Refused:
-    return Refused("limit.nesting", f"the statement has more than {MAX_PARTS} tables or subqueries", "Split it.")
+def _too_many(caps: Caps) -> Refused:
+    return Refused("limit.nesting", f"the statement has more than {caps.parts} tables or subqueries", "Split it.")
 
 
 def _place(node: Node) -> int | None:

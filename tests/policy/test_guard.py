@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.policy.guard import MAX_STATEMENTS
+from proxy.policy import caps
 from proxy.policy.judge import Judge
 
 
@@ -65,7 +65,7 @@ def test_session_statements(judge: Judge, sql: str, allowed: bool) -> None:
 
 
 def test_too_many_statements_at_once(judge: Judge) -> None:
-    assert judge.judge(b"select 1;" * MAX_STATEMENTS).allowed
-    refusal = judge.judge(b"select 1;" * (MAX_STATEMENTS + 1)).refusal
+    assert judge.judge(b"select 1;" * caps.STATEMENTS).allowed
+    refusal = judge.judge(b"select 1;" * (caps.STATEMENTS + 1)).refusal
     assert refusal is not None
     assert refusal.rule == "limit.text"

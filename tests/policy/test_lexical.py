@@ -6,7 +6,7 @@ import contextlib
 
 import pytest
 
-from proxy.policy import lexical
+from proxy.policy import caps, lexical
 from proxy.policy.refusal import Refused
 
 
@@ -37,8 +37,8 @@ def test_passes(text: str) -> None:
         ("select " + "x" * 64, "parser"),
         ('select "' + "é" * 32 + '"', "parser"),
         ("select " + "(" * 101, "limit.nesting"),
-        ("select " + "array[" * 12, "limit.nesting"),
-        ("select " + "int4(" * 12, "limit.nesting"),
+        ("select " + "array[" * 13, "limit.nesting"),
+        ("select " + "int4(" * 13, "limit.nesting"),
         ("select " + "/*" * 12, "limit.nesting"),
         ("select /*", "syntax"),
         ("select $$", "syntax"),
@@ -62,5 +62,5 @@ def test_a_megabyte_is_read_in_linear_time() -> None:
 
 def test_too_many_words_are_refused() -> None:
     with pytest.raises(Refused) as caught:
-        lexical.scan("select " + "1," * lexical.MAX_TOKENS)
+        lexical.scan("select " + "1," * caps.FULL.words)
     assert (caught.value.rule, "array parameter" in caught.value.hint) == ("limit.text", True)
