@@ -185,13 +185,9 @@ class Judge:
 
         `param_types` are the oids that a Parse declares.
         """
-        if param_types and (refused := self._undeclarable(param_types)):
-            return self.deny(sql, refused)
-        found = self._texts.get(sql)
-        if found is not None:
-            return found
-        if len(sql) > CACHE_TEXT_BYTES:
-            return None
+        known = self.known(sql, param_types)
+        if known is not None or len(sql) > CACHE_TEXT_BYTES:
+            return known
         shape = self._shape(sql)
         if shape is not None and (same := self._shapes.get(shape)) is not None:
             text = sql.decode()
@@ -205,6 +201,12 @@ class Judge:
             return None
         self._keep(sql, shape, found)
         return found
+
+    def known(self, sql: bytes, param_types: tuple[int, ...] = ()) -> Judgement | None:
+        """The verdict on a text that was judged before."""
+        if param_types and (refused := self._undeclarable(param_types)):
+            return self.deny(sql, refused)
+        return self._texts.get(sql)
 
     def keep(self, sql: bytes, found: Judgement) -> None:
         """Remember a verdict that was worked out elsewhere."""
@@ -255,6 +257,8 @@ class Judge:
             return self.deny(sql, refused)
         except RecursionError:
             return self.deny(sql, Refused("limit.nesting", "the statement is nested too deep", "Flatten it."))
+        except MemoryError:
+            return self.deny(sql, Refused("limit.judging", "judging it takes too much memory", "Split it."))
         except Exception:
             # A bug of ours, or of a parser, is a denial; the session and the others go on.
             log.exception("judge_bug")
@@ -348,9 +352,13 @@ class Both:
         return self.conclude(sql, [part.judge(sql, param_types) for part in self.parts])
 
     def at_once(self, sql: bytes, param_types: tuple[int, ...] = ()) -> Judgement | None:
-        found = [part.at_once(sql, param_types) for part in self.parts]
-        known = [judgement for judgement in found if judgement is not None]
-        return self.conclude(sql, known) if len(known) == len(found) else None
+        found = []
+        for part in self.parts:
+            judgement = part.at_once(sql, param_types)
+            if judgement is None:
+                return None
+            found.append(judgement)
+        return self.conclude(sql, found)
 
     def conclude(self, sql: bytes, found: Sequence[Judgement]) -> Judgement:
         first, second = found

@@ -64,7 +64,7 @@ class Workers:
         """The verdict on one text."""
         found = []
         for part in judges.parts:
-            known = part.at_once(sql, param_types)
+            known = part.known(sql, param_types)
             found.append(known if known is not None else await self._ask(part, sql))
         return judges.conclude(sql, found)
 

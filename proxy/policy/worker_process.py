@@ -33,6 +33,12 @@ LIMITS: Final = struct.Struct(">dd32s")
 KEPT_JUDGES: Final = 8
 MEMORY: Final = 512 << 20
 """Bytes that a fork may have beside what the mother has."""
+# Plain tracebacks: structlog's own choice for terminals shows local variables, a mask's key among them.
+_LOGGING: Final = (
+    structlog.processors.add_log_level,
+    structlog.processors.format_exc_info,
+    structlog.processors.JSONRenderer(),
+)
 _OUT_OF_TIME = (signal.SIGPROF, signal.SIGALRM)
 
 
@@ -64,7 +70,7 @@ def mother() -> None:
     # What is printed by accident must not stand between frames.
     replies = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    structlog.configure(processors=_LOGGING, logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     # A terminal's Ctrl-C and a service manager's TERM are the server's business: it ends us by closing the pipe.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
