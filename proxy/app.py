@@ -24,6 +24,7 @@ from proxy.access.store import Store, StoreError
 from proxy.clock import Clock, SystemClock
 from proxy.config import Config, ConfigError, load, not_yet, warnings
 from proxy.policy.load import Policies
+from proxy.policy.worker import Workers
 from proxy.server import tls
 from proxy.server.channel import SocketChannel
 from proxy.server.dial import Dialler
@@ -36,6 +37,7 @@ from proxy.session.judging import Bench
 from proxy.session.opening import Desk, open_session
 from proxy.session.registry import Registry
 from proxy.session.talk import Tally
+from proxy.tasks import spawn
 from recorder.journal import Recorder, RecordError
 
 log = structlog.get_logger()
@@ -103,6 +105,8 @@ async def _run(
     bench = Bench(Policies(config.policies), secret, identity, keeper.is_for)
     registry = Registry(clock)
     tally, counts = Tally(), Counts()
+    workers = Workers()
+    starting = spawn(workers.start(), name="judging processes")
     watch = Watch(
         config=config, recorder=recorder, registry=registry, grants=grants, bench=bench, keeper=keeper, counts=counts
     )
@@ -112,6 +116,7 @@ async def _run(
         config=config,
         clock=clock,
         grants=grants,
+        workers=workers,
         recorder=recorder,
         judging=bench,
         upstreams=Dialler(),
@@ -151,7 +156,10 @@ async def _run(
     try:
         await server.run(listener, Metrics(tally, counts, gauges))
     finally:
+        await watch.save_spent()
         await keeper.close()
+        starting.cancel()
+        await workers.close()
     return 0
 
 

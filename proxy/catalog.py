@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import asyncpg
 import msgspec
@@ -334,10 +335,22 @@ def tls_context(mode: str, ca: Path | None) -> ssl.SSLContext | bool:
     return context
 
 
+CATALOG_SETTINGS: Final[Mapping[str, str]] = {"application_name": "daypass catalog", "search_path": "pg_catalog"}
+
+
 async def connect(
-    *, host: str, port: int, dbname: str, user: str, password: str, tls: str, ca: Path | None, within: float = 10.0
+    *,
+    host: str,
+    port: int,
+    dbname: str,
+    user: str,
+    password: str,
+    tls: str,
+    ca: Path | None,
+    settings: Mapping[str, str] = CATALOG_SETTINGS,
+    within: float = 10.0,
 ) -> asyncpg.Connection[Any]:
-    """daypass's own connection to a database: for the catalog, roles and prechecks. `within` in seconds."""
+    """daypass's own connection to a database: for the catalog, roles, plan costs and prechecks. `within` in seconds."""
     async with asyncio.timeout(within):
         return await asyncpg.connect(
             host=host,
@@ -347,7 +360,7 @@ async def connect(
             password=password,
             ssl=tls_context(tls, ca),
             timeout=within,
-            server_settings={"application_name": "daypass catalog", "search_path": "pg_catalog"},
+            server_settings=dict(settings),
         )
 
 

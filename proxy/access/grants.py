@@ -149,6 +149,24 @@ class Grants:
         async with self._store.read() as connection:
             return {row["id"]: _grant(row) for row in (await connection.execute(query)).mappings()}
 
+    async def spent(self, id: str) -> tuple[int, int]:
+        """Rows and bytes that a grant has taken so far."""
+        table = tables.grants
+        async with self._store.read() as connection:
+            query = sa.select(table.c.rows_spent, table.c.bytes_spent).where(table.c.id == id)
+            row = (await connection.execute(query)).one_or_none()
+            return (row[0], row[1]) if row is not None else (0, 0)
+
+    async def spend(self, id: str, rows: int, octets: int) -> None:
+        """Add to what a grant has taken."""
+        table = tables.grants
+        async with self._store.write() as connection:
+            await connection.execute(
+                sa.update(table)
+                .where(table.c.id == id)
+                .values(rows_spent=table.c.rows_spent + rows, bytes_spent=table.c.bytes_spent + octets)
+            )
+
     def _mint(self) -> tuple[str, str]:
         """A token of 160 random bits, and its verifier as text."""
         token = "dp_" + base64.b32encode(self._clock.random(20)).decode("ascii").lower()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Column, DateTime, Dialect, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import BigInteger, Column, DateTime, Dialect, Integer, LargeBinary, MetaData, Table, Text
 from sqlalchemy.types import TypeDecorator
 
 
@@ -59,4 +59,6 @@ grants = Table(
     Column("revoke_reason", Text),
     Column("verifier", Text, nullable=False),  # SCRAM; the token itself is nowhere
     Column("token_at", Utc, nullable=False),  # when the live token was minted
+    Column("rows_spent", BigInteger, nullable=False, server_default="0"),  # of limits.rows_per_grant
+    Column("bytes_spent", BigInteger, nullable=False, server_default="0"),
 )

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -69,20 +70,21 @@ class Dialler:
             context = self._contexts[key] = made
         return context
 
-    def cancel(self, database: Database, pid: int, secret: bytes) -> None:
-        """Send a CancelRequest in the background; what becomes of it only the log tells."""
-        if secret:
-            spawn(self._cancel(database, pid, secret), name=f"cancel {pid}")
+    def cancel(self, database: Database, pid: int, secret: bytes, done: Callable[[], None] = lambda: None) -> None:
+        """Send a CancelRequest in the background; only the log tells what became of it. `done` is called at the end."""
+        spawn(self._cancel(database, pid, secret, done), name=f"cancel {pid}")
 
-    async def _cancel(self, database: Database, pid: int, secret: bytes) -> None:
+    async def _cancel(self, database: Database, pid: int, secret: bytes, done: Callable[[], None]) -> None:
         try:
-            channel = await self.dial(database)
+            if secret:
+                channel = await self.dial(database)
+                channel.write(build.cancel(pid, secret))
+                # The server closes when it has done it; closing first could overtake the request.
+                await close_gently(channel, CANCEL_TIMEOUT)
         except UpstreamRefused as refused:
             log.warning("cancel_failed", pid=pid, reason=refused.truth)
-            return
-        channel.write(build.cancel(pid, secret))
-        # The server closes when it has done it; closing first could overtake the request.
-        await close_gently(channel, CANCEL_TIMEOUT)
+        finally:
+            done()
 
 
 async def _addresses(database: Database) -> list[tuple[int, tuple[str, int] | str]]:

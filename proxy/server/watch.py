@@ -16,7 +16,7 @@ import structlog
 
 from proxy import catalog
 from proxy.access.grants import Grants
-from proxy.access.roles import RoleError
+from proxy.access.roles import Released, RoleError, refuse_released
 from proxy.access.store import StoreError
 from proxy.config import Config, ConfigError, Database
 from proxy.policy.ddl import RolePlan
@@ -77,6 +77,7 @@ class Watch:
             ("probe", PROBE_EVERY, self._probe),
             ("checkpoint", CHECKPOINT_EVERY, self._checkpoint),
             ("roles", ROLES_EVERY, self._roles),
+            ("spent", GRANTS_EVERY, self.save_spent),
         ]
         for name, every, what in rounds:
             self._tasks.append(spawn(_repeat(name, every, what), name=name))
@@ -134,6 +135,14 @@ class Watch:
             self.fault = None
             self._registry.keep_only(live, seen)
 
+    async def save_spent(self) -> None:
+        """Write down what grants have used, so that a restart does not give it back."""
+        for grant, spent in self._registry.unsaved().items():
+            rows, octets = spent.new_rows, spent.new_octets
+            await self._grants.spend(grant, rows, octets)
+            spent.new_rows -= rows
+            spent.new_octets -= octets
+
     async def _policies(self) -> None:
         if self._bench.changed:
             self.reload_policies()
@@ -146,7 +155,17 @@ class Watch:
         self._recorder.checkpoint()
 
     async def _roles(self) -> None:
-        """Drop the roles of grants that are over; also those that a crash has left."""
+        """Pause what stands on released tables; drop the roles of grants that are over, and of those before a crash."""
+        await self._keeper.look_at_releases()
+        for session in self._registry:
+            grant = session.grant
+            if released := self._keeper.released(grant.database):
+                try:
+                    refuse_released(self._bench.plan(grant), released)
+                except Released as problem:
+                    session.finish(refusal("released", grant=grant.id, table=problem.table), str(problem))
+                except LoginRefused as refused:
+                    session.finish(refused.refusal, refused.truth)
         live = await self._grants.live()
         keep: dict[str, list[RolePlan]] = {}
         for grant in live.values():
@@ -167,6 +186,8 @@ class Watch:
                     await self._keeper.credential(
                         grant, self._bench.plan(grant, snapshot), session.relay.talk.judge.policy.limits.sessions
                     )
+                except Released as problem:
+                    session.finish(refusal("released", grant=grant.id, table=problem.table), str(problem))
                 except (RoleError, LoginRefused) as problem:
                     session.finish(refusal("policy gone", policy=grant.policy, grant=grant.id), str(problem))
 
@@ -187,6 +208,7 @@ class Watch:
                     self._bench.know(name, snapshot)
                     self._bench.renew(self._registry)
                     log.info("catalog_read", database=name, revision=snapshot.revision)
+                await self._keeper.settle(name)
                 wait, told = CATALOG_EVERY, ""
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ConfigError) as problem:
                 text = str(problem) or type(problem).__name__

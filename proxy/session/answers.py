@@ -7,12 +7,23 @@ when it is decided, and a refused statement has an outcome like any other.
 
 from __future__ import annotations
 
-from proxy.policy.judge import Statement
+from dataclasses import replace
+
+from proxy.policy.judge import Judgement, Statement
+from proxy.session.budget import Ended
 from proxy.session.names import Prepared
 from proxy.session.refusals import Refusal, refusal
 from proxy.session.talk import STATUS, Talk
 from proxy.wire import build
 from recorder import events
+
+
+def limited_by(found: Ended, judgement: Judgement) -> Judgement:
+    """The same statements, refused by a limit."""
+    refused = (
+        replace(s, verdict="deny", rule=found.rule, reason=found.text, hint=found.hint) for s in judgement.statements
+    )
+    return replace(judgement, statements=tuple(refused), allowed=False)
 
 
 class Answers:
@@ -47,6 +58,18 @@ class Answers:
         for n in numbers:
             self._talk.denied(n, no.sqlstate, found.rule)
         return self.answer(no, extended=extended)
+
+    def limited(self, found: Ended, numbers: range, *, extended: bool) -> bytes:
+        """Refuse statements that a limit of the policy leaves no room for."""
+        no = self.over(found)
+        for n in numbers:
+            self._talk.denied(n, no.sqlstate, found.rule)
+        return self.answer(no, extended=extended)
+
+    def over(self, found: Ended) -> Refusal:
+        """What the client is told about a limit."""
+        detail = f"rule {found.rule}, policy {self._talk.judge.policy.name}"
+        return refusal("limit", detail=detail, text=found.text, hint=found.hint)
 
     def denial(self, found: Statement, *, here: bool = True) -> Refusal:
         """What the client is told about a denied statement; `here`: its text is in the message that is refused."""
@@ -102,15 +125,20 @@ class Answers:
         talk.denied(talk.n, no.sqlstate, "name")
         return self.answer(no, extended=True)
 
-    def usable(self, prepared: Prepared | None, name: str) -> Refusal | None:
-        """Whether a prepared statement may run now: it is known, and today's judge still allows it as it is."""
+    def usable(self, prepared: Prepared | None, name: str, *, wait: bool = True) -> Refusal | None:
+        """Whether a prepared statement may run now: it is known, and today's judge still allows it as it is.
+
+        Raises Pause as `Talk.judgement` does, unless `wait` is false.
+        """
         talk = self._talk
         if prepared is None:
             # In observe mode the server may say so itself.
             return None if talk.observe else refusal("no statement", name=name)
         if prepared.judge is talk.judge:
             return None
-        found = prepared.judged_by(talk.judge)
-        if found is True:
+        judge = talk.judgement if wait else talk.judge.judge
+        found = judge(prepared.sql, prepared.types)
+        verdict = prepared.judged_by(talk.judge, found)
+        if verdict is True:
             return None
-        return refusal("stale") if found is False else self.denial(found, here=False)
+        return refusal("stale") if verdict is False else self.denial(verdict, here=False)

@@ -8,9 +8,11 @@ executes it is recorded for itself. Invariant: what is not known under a name is
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Any, Final
 
 from proxy.session.answers import Answers
+from proxy.session.budget import Ended
 from proxy.session.names import NAME_BYTES, NAMING, Change, Portal, Prepared
 from proxy.session.naming import follow
 from proxy.session.refusals import refusal
@@ -52,7 +54,7 @@ class Extended:
             return self._answers.too_long(no, not_kept(stop - pos + HEADER, digest), extended=True)
         if self._parsed is not None:
             self._record_parse(*self._parsed)
-        judgement = talk.judge.judge(sql, types)
+        judgement = talk.judgement(sql, types)
         statements = judgement.statements
         if not judgement.allowed and judgement.refusal is not None:
             first = talk.n + 1
@@ -63,12 +65,12 @@ class Extended:
         names = talk.names
         if not names.room(len(sql)):
             return self._answers.bad_name(refusal("too many names"), None, name, b"")
-        rewritten = judgement if judgement.forward != sql else None
-        prepared = Prepared(sql, types, statements[0] if statements else None, talk.judge, rewritten)
-        entry = Owed(PARSE, 0, talk.active, [names.put(names.statements, name, prepared)], rewritten)
+        special = None if judgement.plain else judgement
+        prepared = Prepared(sql, types, statements[0] if statements else None, talk.judge, special)
+        entry = Owed(PARSE, 0, talk.active, [names.put(names.statements, name, prepared)], special)
         talk.ledger.entries.append(entry)
         self._parsed = (prepared, entry, name)
-        return None if rewritten is None else build.parse(name, judgement.forward, types)
+        return build.parse(name, judgement.forward, types) if judgement.edits else None
 
     def bind(self, data: bytes, pos: int, stop: int) -> bytes | None:
         """Keep the values of a portal for the record."""
@@ -109,11 +111,21 @@ class Extended:
             no_longer = self._answers.usable(prepared, portal.name)
             if no_longer is not None:
                 return self._answers.bad_name(no_longer, prepared, portal.name.encode("utf-8", "replace"), name)
+        statement = prepared.statement
+        limited = self._limited(prepared)
+        if limited is not None and statement is not None:
+            n = talk.record(
+                replace(statement, verdict="deny", rule=limited.rule, reason=limited.text),
+                protocol="extended",
+                params=portal.params,
+                name=portal.name,
+                portal=name.decode("utf-8", "surrogateescape"),
+            )
+            return self._answers.limited(limited, range(n, n + 1), extended=True)
         if self._parsed is not None and self._parsed[0] is prepared:
             self._parsed = None
         if self._bound is not None and self._bound[0] is portal:
             self._bound = None
-        statement = prepared.statement
         portal.runs += 1
         # A portal that is executed again goes on where it was suspended, and so does an SQL cursor.
         fresh = portal.runs == 1 and portal.params is not None
@@ -133,6 +145,13 @@ class Extended:
                 return self._answers.answer(no_name, extended=True)
         talk.ledger.entries.append(Owed(EXECUTE, n, talk.active, made, prepared.judgement))
         return None
+
+    def _limited(self, prepared: Prepared) -> Ended | None:
+        """The limit that does not let a prepared statement run now."""
+        talk = self._talk
+        if talk.meter.unlimited or prepared.statement is None:
+            return None
+        return talk.limited(talk.judgement(prepared.sql, prepared.types), prepared.types)
 
     def describe(self, data: bytes, pos: int, stop: int) -> bytes | None:
         """Note which statement's parameter types the answer will tell; the record of later values needs them."""

@@ -9,16 +9,16 @@ message type that is not understood ends the session.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.session.answers import Answers
+from proxy.session.answers import Answers, limited_by
 from proxy.session.extended import Extended, not_kept
 from proxy.session.names import NAMING, Change
 from proxy.session.naming import follow
 from proxy.session.refusals import refusal
-from proxy.session.talk import STATUS, Talk
+from proxy.session.talk import STATUS, Pause, Talk
 from proxy.wire import build, client, framing
 from proxy.wire.framing import HEADER, TYPE_AND_LENGTH, ProtocolViolation, printable
 from proxy.wire.ledger import CALL, QUERY, SYNC, Owed
@@ -57,15 +57,23 @@ class Gate:
         "_handlers",
         "_held",
         "_passing",
+        "_pause",
         "_reply",
         "_talk",
         "_too_long",
         "_wanted",
         "terminated",
+        "waiting",
     )
 
     def __init__(
-        self, talk: Talk, *, forward: Callable[[bytes], None], reply: Callable[[bytes], None], bounds: Bounds
+        self,
+        talk: Talk,
+        *,
+        forward: Callable[[bytes], None],
+        reply: Callable[[bytes], None],
+        bounds: Bounds,
+        pause: Callable[[Callable[[], Awaitable[None]]], None],
     ) -> None:
         self._talk = talk
         self._forward = forward
@@ -80,6 +88,9 @@ class Gate:
         self._passing = 0
         self._too_long: _TooLong | None = None
         self.terminated = False
+        self._pause = pause
+        self.waiting: Callable[[], Awaitable[None]] | None = None
+        """What the next message waits for; until `resume` nothing is walked."""
         self._handlers: dict[int, Handler] = {
             framing.QUERY: self._query,
             framing.PARSE: self._extended.parse,
@@ -102,7 +113,11 @@ class Gate:
             return
         talk = self._talk
         talk.active = talk.monotonic()
+        talk.began = talk.began or talk.active
         talk.tally.client_bytes += len(chunk)
+        if self.paused:
+            self._held += chunk
+            return
         before = talk.n
         if self._held:
             self._held += chunk
@@ -120,6 +135,18 @@ class Gate:
             answers.waiting.clear()
         if out:
             self._forward(out)
+        if self.waiting is not None:
+            self._pause(self.waiting)
+
+    @property
+    def paused(self) -> bool:
+        """Whether the client's lane waits for something."""
+        return self.waiting is not None
+
+    def resume(self) -> None:
+        """What was waited for is here: go on with the message that needed it."""
+        self.waiting = None
+        self.data(b"")
 
     def _walk(self, data: bytes) -> bytes:
         """Handle every whole message in `data`; returns what may go upstream once the record is written."""
@@ -155,7 +182,12 @@ class Gate:
                     break
             # What Postgres ignores after an error is ignored here, whatever it says.
             skipped = ledger.skipping and kind not in (framing.SYNC, framing.TERMINATE)
-            edit = b"" if skipped else handler(data, pos + HEADER, stop)
+            try:
+                edit = b"" if skipped else handler(data, pos + HEADER, stop)
+            except Pause as pause:
+                self.waiting = pause.work
+                self._wanted = HEADER
+                break
             if edit is not None:
                 parts += (data[mark:pos], edit)
                 mark = stop
@@ -223,13 +255,18 @@ class Gate:
             long = refusal("too long", size=len(sql), limit=self._bounds.statement)
             digest = hashlib.sha256(data[pos - HEADER : stop]).hexdigest()
             return self._answers.too_long(long, not_kept(stop - pos + HEADER, digest), extended=False)
-        judgement = talk.judge.judge(sql)
+        judgement = talk.judgement(sql)
+        limited = talk.limited(judgement) if judgement.allowed else None
+        if limited is not None:
+            judgement = limited_by(limited, judgement)
         statements = judgement.statements
         first = talk.n + 1
         if not statements:
             talk.record(None, protocol="simple", sql=sql.decode("utf-8", "surrogateescape"))
         for statement in statements:
             talk.record(statement, protocol="simple")
+        if limited is not None:
+            return self._answers.limited(limited, range(first, talk.n + 1), extended=False)
         if not judgement.allowed and judgement.refusal is not None:
             return self._answers.deny(judgement.refusal, range(first, talk.n + 1), extended=False)
         changes: list[tuple[int, list[Change]]] | None = None
@@ -244,10 +281,10 @@ class Gate:
                         talk.denied(n, no.sqlstate, "name")
                     return self._answers.answer(no, extended=False)
                 changes.append((index, made))
-        entry = Owed(QUERY, first, talk.active, changes, judgement if judgement.forward != sql else None)
+        entry = Owed(QUERY, first, talk.active, changes, None if judgement.plain else judgement)
         entry.count = talk.n + 1 - first
         talk.ledger.entries.append(entry)
-        return None if entry.judgement is None else build.query(judgement.forward)
+        return build.query(judgement.forward) if judgement.edits else None
 
     def _sync(self, data: bytes, pos: int, stop: int) -> bytes | None:
         if stop != pos:

@@ -46,9 +46,8 @@ class Prepared:
     def size(self) -> int:
         return len(self.sql)
 
-    def judged_by(self, judge: Judges) -> Statement | bool:
-        """Ask another judge: True when it may run as prepared, False when only a new text would, else the denial."""
-        found = judge.judge(self.sql, self.types)
+    def judged_by(self, judge: Judges, found: Judgement) -> Statement | bool:
+        """What another judge found: True: it may run as prepared, False: only a new text would; or the denial."""
         if not found.allowed and found.refusal is not None:
             return found.refusal
         now = found.statements[0] if found.statements else None

@@ -18,7 +18,7 @@ def follow(statement: Statement, talk: Talk, answers: Answers) -> tuple[Refusal 
     names = talk.names
     if statement.kind == "execute":
         name = statement.name or ""
-        return answers.usable(names.statements.get(name.encode()[:NAME_BYTES]), name), []
+        return answers.usable(names.statements.get(name.encode()[:NAME_BYTES]), name, wait=False), []
     if statement.kind in ("prepare", "declare") and not names.room(len(statement.sql)):
         return refusal("too many names"), []
     return None, names.follow(statement, talk.judge)

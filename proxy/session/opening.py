@@ -11,27 +11,30 @@ import asyncio
 import base64
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 
+from proxy import catalog
 from proxy.access.grants import Grants, admission
 from proxy.access.model import Grant
-from proxy.access.roles import RoleError
+from proxy.access.roles import Released, RoleError
 from proxy.access.store import StoreError
 from proxy.clock import Clock
 from proxy.config import Config, Database
 from proxy.policy.ddl import RolePlan
 from proxy.policy.judge import Judges
-from proxy.session import login, parameters, upstream
+from proxy.policy.worker import Workers
+from proxy.session import about, login, parameters, upstream
 from proxy.session.channel import Channel, ChannelClosed
+from proxy.session.cost import Connect, Costs
 from proxy.session.ephemeral import Keeper
 from proxy.session.gate import Bounds
 from proxy.session.refusals import LoginRefused, Refusal, refusal
 from proxy.session.registry import WARN_BEFORE, Registry, Session
 from proxy.session.relay import Relay
 from proxy.session.results import FIXED_SETTINGS
-from proxy.session.talk import IDLE, Tally
+from proxy.session.talk import IDLE, Aids, Tally
 from proxy.session.upstream import Ready, UpstreamRefused
 from proxy.wire import build, startup
 from proxy.wire.framing import ProtocolViolation
@@ -63,8 +66,8 @@ class Upstreams(Protocol):
     async def dial(self, database: Database) -> Channel:
         """A connection, inside TLS where the configuration says so. Raises UpstreamRefused."""
 
-    def cancel(self, database: Database, pid: int, secret: bytes) -> None:
-        """Stop what a backend is doing, in the background."""
+    def cancel(self, database: Database, pid: int, secret: bytes, done: Callable[[], None] = ...) -> None:
+        """Stop what a backend is doing, in the background; `done` is called when that is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ class Desk:
     config: Config
     clock: Clock
     grants: Grants
+    workers: Workers
     recorder: Recorder
     judging: Judging
     upstreams: Upstreams
@@ -152,18 +156,21 @@ async def _open(channel: Channel, desk: Desk, who: _Who) -> None:
     judge = _admit(channel, desk, grant, who.database)
     observe = judge.policy.mode == "observe"
     wishes = parameters.allowed(packet.parameters, observe=observe)
-    limit = judge.policy.limits.sessions
+    limit = judge.limits.sessions
     if taken := desk.registry.take_seat(grant.id, limit):
         raise LoginRefused(refusal("sessions", grant=grant.id, open=taken, limit=limit))
     try:
         who.step = "upstream"
         database = desk.config.databases[grant.database]
-        user, password = await _credential(desk, grant, database, limit)
+        beside = judge.limits.plan_cost is not None
+        user, password = await _credential(desk, grant, database, limit and limit * (1 + beside))
         asked = parameters.for_upstream(wishes, desk.judging.settings(grant), user=user, dbname=database.dbname)
         server, ready = await _dial(desk, database, asked, password, observe=observe)
+        spent = await desk.grants.spent(grant.id)
         who.step = "ready"
         try:
-            _begin(channel, server, desk, grant, judge, ready, packet.parameters)
+            costs = Costs(_beside(desk, database, grant, user, password)) if beside else None
+            _begin(channel, server, desk, grant, judge, ready, packet.parameters, spent, costs)
         except BaseException:
             server.close()
             raise
@@ -203,6 +210,8 @@ async def _credential(desk: Desk, grant: Grant, database: Database, sessions: in
         return database.credential.user, database.credential.password()
     try:
         return await desk.keeper.credential(grant, desk.judging.plan(grant), sessions)
+    except Released as problem:
+        raise LoginRefused(refusal("released", grant=grant.id, table=problem.table), str(problem)) from None
     except RoleError as problem:
         log.error("role_refused", grant=grant.id, database=grant.database, reason=str(problem))
         raise LoginRefused(
@@ -247,6 +256,8 @@ def _begin(
     judge: Judges,
     ready: Ready,
     asked: dict[str, str],
+    spent: tuple[int, int],
+    costs: Costs | None,
 ) -> None:
     """Open the recording, tell the client, and start carrying."""
     now = desk.clock.now()
@@ -274,14 +285,16 @@ def _begin(
     )
     database = desk.config.databases[grant.database]
 
-    def stop_upstream() -> None:
-        desk.upstreams.cancel(database, ready.pid, ready.secret)
+    def stop_upstream(done: Callable[[], None] = lambda: None) -> None:
+        desk.upstreams.cancel(database, ready.pid, ready.secret, done)
 
     def ended(busy: bool) -> None:
         desk.registry.sessions.pop(name, None)
         desk.registry.leave_seat(grant.id)
         if busy:
             stop_upstream()
+        if costs is not None:
+            costs.close()
         log.info("session_end", session=name, grant=grant.id, reason=relay.reason)
 
     relay = Relay(
@@ -294,6 +307,13 @@ def _begin(
         bounds=Bounds(statement=desk.config.limits.statement_bytes),
         on_end=ended,
         observe=observe,
+        aids=Aids(
+            spent=desk.registry.spent(grant.id, *spent),
+            heavy=desk.workers.judge,
+            costs=costs,
+            own=lambda name: about.answer(name, grant, relay.talk, desk.clock.now()),
+        ),
+        cancel=stop_upstream,
     )
     left = (grant.expires_at - now).total_seconds()
     session = Session(
@@ -303,7 +323,6 @@ def _begin(
         pid=ready.pid,
         secret=desk.registry.secret(ready.pid),
         deadline=desk.clock.monotonic() + left,
-        idle_limit=judge.policy.limits.idle,
         cancel_upstream=stop_upstream,
         warned=left < 2 * WARN_BEFORE,
     )
@@ -316,6 +335,24 @@ def _begin(
     desk.counted("ok")
     server.carry(relay.upstream_data, relay.upstream_lost, relay.upstream_blocked)
     channel.carry(relay.client_data, relay.client_lost, relay.client_blocked)
+
+
+def _beside(desk: Desk, database: Database, grant: Grant, user: str, password: str) -> Connect:
+    """A connection beside a session's own: the same role, the same settings."""
+
+    async def connect() -> Any:
+        return await catalog.connect(
+            host=database.host,
+            port=database.port,
+            dbname=database.dbname,
+            user=user,
+            password=password,
+            tls=database.tls,
+            ca=database.ca,
+            settings=desk.judging.settings(grant),
+        )
+
+    return connect
 
 
 def _greeting(grant: Grant, session: str) -> str:

@@ -79,6 +79,7 @@ TABLE: Final[dict[str, Kind]] = {
     ),
     # In a session.
     "denied": Kind("42501", "ERROR", "daypass: {text}", "{hint}"),
+    "limit": Kind("53400", "ERROR", "daypass: {text}", "{hint}"),
     "too long": Kind(
         "54000",
         "ERROR",
@@ -117,7 +118,14 @@ TABLE: Final[dict[str, Kind]] = {
         "daypass: grant {grant} was revoked{why}",
         "ask the person who gave you access",
     ),
+    "released": Kind(
+        "57P03",
+        "FATAL",
+        "daypass: grant {grant} pauses: the owner of the database is changing {table}",
+        "connect again in a few minutes; the grant and its token stay as they are",
+    ),
     "idle": Kind("57P05", "FATAL", "daypass: the session was idle for more than {seconds:g} s"),
+    "transaction": Kind("25P04", "FATAL", "daypass: a transaction was open for more than {seconds:g} s"),
     "shutdown": Kind("57P01", "FATAL", "daypass: the proxy is shutting down", "connect again in a moment"),
     "upstream lost": Kind(
         "08006",

@@ -14,6 +14,7 @@ from typing import Final
 
 from proxy.access.model import Grant
 from proxy.clock import Clock
+from proxy.session.budget import Spent
 from proxy.session.refusals import Refusal, refusal
 from proxy.session.relay import Relay
 from recorder import events
@@ -21,6 +22,8 @@ from recorder.journal import RecordError
 
 WARN_BEFORE: Final = 60.0
 """Seconds before its grant ends at which a session is told, where the grant is longer than twice that."""
+GRACE: Final = 1.0
+"""Seconds beyond limits.transaction at which daypass ends what a server before 17 does not end."""
 SECRET_BYTES: Final = 4
 """Length of a cancel secret in protocol 3.0."""
 
@@ -35,8 +38,7 @@ class Session:
     pid: int
     secret: bytes
     deadline: float
-    idle_limit: float | None
-    cancel_upstream: Callable[[], None]
+    cancel_upstream: Callable[..., None]
     warned: bool = False
 
     def tick(self, now: float) -> None:
@@ -47,8 +49,17 @@ class Session:
         elif left <= WARN_BEFORE and not self.warned:
             self.warned = True
             self.relay.notice(f"daypass: grant {self.grant.id} ends in {left:.0f} s", hint="finish what is running")
-        elif self.idle_limit is not None and not self.relay.busy and now - self.relay.talk.active > self.idle_limit:
-            self.finish(refusal("idle", seconds=self.idle_limit), "idle for too long")
+        else:
+            self._limits(now)
+
+    def _limits(self, now: float) -> None:
+        talk, busy = self.relay.talk, self.relay.busy
+        limits = talk.meter.limits
+        if limits.idle is not None and not busy and now - talk.active > limits.idle:
+            self.finish(refusal("idle", seconds=limits.idle), "idle for too long")
+        elif limits.transaction is not None and talk.open_for(now) > limits.transaction + GRACE:
+            # From 17 on Postgres keeps this limit itself, and is first.
+            self.finish(refusal("transaction", seconds=limits.transaction), "a transaction was open for too long")
 
     def finish(self, no: Refusal, detail: str) -> None:
         """End the session with a last word."""
@@ -72,12 +83,24 @@ class Registry:
     clock: Clock
     sessions: dict[str, Session] = field(default_factory=dict)
     _seats: dict[str, int] = field(default_factory=dict)
+    _spent: dict[str, Spent] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Session]:
         return iter(list(self.sessions.values()))
 
     def __len__(self) -> int:
         return len(self.sessions)
+
+    def spent(self, grant: str, rows: int, octets: int) -> Spent:
+        """What a grant has used, shared by its sessions; `rows` and `octets` are what the state says."""
+        return self._spent.setdefault(grant, Spent(rows, octets))
+
+    def unsaved(self) -> dict[str, Spent]:
+        """What grants have used that the state does not know yet. Forgets those that have no session any more."""
+        found = {grant: spent for grant, spent in self._spent.items() if spent.new_rows or spent.new_octets}
+        for grant in [g for g in self._spent if g not in found and not self._seats.get(g)]:
+            del self._spent[grant]
+        return found
 
     def take_seat(self, grant: str, limit: int | None) -> int:
         """Take a seat for the grant; 0, or how many are taken when none is free."""

@@ -8,7 +8,7 @@ and the recording is closed with the true reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
@@ -18,7 +18,8 @@ from proxy.session.channel import Pipe
 from proxy.session.gate import Bounds, Gate
 from proxy.session.refusals import Refusal, refusal
 from proxy.session.results import Results
-from proxy.session.talk import Talk, Tally
+from proxy.session.talk import Aids, Talk, Tally
+from proxy.tasks import spawn
 from proxy.wire import build
 from proxy.wire.framing import ProtocolViolation
 from recorder import events
@@ -46,17 +47,27 @@ class Relay:
         bounds: Bounds,
         on_end: Callable[[bool], None],
         observe: bool = False,
+        aids: Aids | None = None,
+        cancel: Callable[[Callable[[], None]], None] | None = None,
     ) -> None:
         self._client = client
         self._upstream = upstream
         self._on_end = on_end
-        self._full = self._client_blocked = self._upstream_blocked = False
+        self._full = self._client_blocked = self._upstream_blocked = self._cancelling = False
+        self._cancel = cancel
         self.ended = False
         self.reason = ""
         self.talk = Talk(
-            judge=judge, recording=recording, monotonic=monotonic, tally=tally, end=self.end, observe=observe
+            judge=judge,
+            recording=recording,
+            monotonic=monotonic,
+            tally=tally,
+            end=self.end,
+            observe=observe,
+            aids=aids,
         )
-        self._gate = Gate(self.talk, forward=upstream.write, reply=client.write, bounds=bounds)
+        self.talk.stop = self._stop
+        self._gate = Gate(self.talk, forward=upstream.write, reply=client.write, bounds=bounds, pause=self._wait)
         self._results = Results(self.talk, to_client=client.write)
 
     @property
@@ -68,10 +79,13 @@ class Relay:
 
     def client_data(self, data: bytes) -> None:
         """The client sent bytes."""
+        self._client_lane(lambda: self._gate.data(data))
+
+    def _client_lane(self, work: Callable[[], None]) -> None:
         if self.ended:
             return
         try:
-            self._gate.data(data)
+            work()
         except ProtocolViolation as broken:
             self.end(refusal("protocol", text=broken.text), broken.text)
         except RecordError as broken:
@@ -116,7 +130,37 @@ class Relay:
 
     def _pace(self) -> None:
         self._upstream.hold(self._client_blocked)
-        self._client.hold(self._client_blocked or self._upstream_blocked or self._full)
+        waits = self._gate.paused or self._cancelling
+        self._client.hold(self._client_blocked or self._upstream_blocked or self._full or waits)
+
+    def _wait(self, work: Callable[[], Awaitable[None]]) -> None:
+        """The client's lane waits for `work`; nothing more is read from the client until then."""
+
+        async def wait() -> None:
+            try:
+                await work()
+            except Exception:
+                log.exception("session_bug", session=self.talk.recording.id)
+                self.end(refusal("bug"), "internal error while the client's lane waited")
+                return
+            self._client_lane(self._gate.resume)
+            self._pace()
+
+        self._pace()
+        spawn(wait(), name=f"wait {self.talk.recording.id}")
+
+    def _stop(self) -> None:
+        """Cancel what the upstream is doing. A cancel that comes late must not hit the next statement."""
+        if self._cancel is None:
+            return
+
+        def done() -> None:
+            self._cancelling = False
+            self._pace()
+
+        self._cancelling = True
+        self._pace()
+        self._cancel(done)
 
     # Ends of connections
 
@@ -148,6 +192,7 @@ class Relay:
     def rejudge(self, judge: Judges) -> None:
         """From the next message on another judge decides; what was prepared is judged again before it runs."""
         self.talk.judge = judge
+        self.talk.meter.apply(judge.limits)
 
     # The end
 

@@ -11,10 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from proxy.policy.guard import OWN_SETTINGS
+from proxy.session.budget import Ended
 from proxy.session.names import Change
 from proxy.session.refusals import refusal
+from proxy.session.scrub import scrub
 from proxy.session.talk import IDLE, Talk
-from proxy.wire import framing, upstream
+from proxy.wire import build, framing, upstream
 from proxy.wire.framing import HEADER, TYPE_AND_LENGTH, ProtocolViolation
 from proxy.wire.ledger import DESCRIBE, PARSE, QUERY, Owed
 from proxy.wire.rows import walk
@@ -39,7 +42,7 @@ ASIDE: Final = frozenset((framing.ERROR, framing.NOTICE, framing.NOTIFICATION, f
 class Results:
     """The upstream's lane of one session."""
 
-    __slots__ = ("_handlers", "_rest", "_streaming", "_tail", "_talk", "_to_client", "fatal")
+    __slots__ = ("_dropping", "_handlers", "_muted", "_rest", "_tail", "_talk", "_to_client", "fatal")
 
     def __init__(self, talk: Talk, *, to_client: Callable[[bytes], None]) -> None:
         self._talk = talk
@@ -57,7 +60,10 @@ class Results:
         }
         self._rest = 0
         """Bytes still to come of a message that streams through."""
-        self._streaming: Owed | None = None
+        self._dropping = False
+        """Whether those bytes are thrown away instead."""
+        self._muted = False
+        """True after a limit has ended a statement, until the upstream says that it is ready."""
         self.fatal: upstream.Report | None = None
         """The FATAL with which the server said goodbye."""
 
@@ -85,18 +91,33 @@ class Results:
             if kind == framing.DATA_ROW or kind == framing.COPY_DATA:  # noqa: PLR1714 - faster than a tuple
                 after, rows = walk(data, pos, end)
                 if rows:
+                    if self._muted:
+                        parts.append(data[mark:pos])
+                        mark = pos = after
+                        continue
                     entry = ledger.reply(kind)
-                    entry.rows += rows
-                    entry.octets += after - pos
-                    pos = after
+                    if entry.judgement is not None and (own := self._own(entry)):
+                        parts += (data[mark:pos], own)
+                        mark = pos = after
+                        continue
+                    if self._talk.meter.take(entry, rows, after - pos) is None:
+                        pos = after
+                        continue
+                    stop, ended = self._last_rows(entry, data, pos)
+                    parts += (data[mark:stop], self._end_statement(ended))
+                    mark = pos = after
                     continue
             stop = pos + 1 + length
             if length < 4:
                 raise ProtocolViolation(f"invalid length {length} in a message of type {framing.printable(kind)}")
             if stop > end:
                 if length > STREAMED and (kind != framing.ERROR or end - pos >= LONGEST_READ):
-                    self._begin(kind, data, pos, end)
+                    edit = self._begin(kind, data, pos, end, length + 1)
                     self._rest = stop - end
+                    self._dropping = edit is not None
+                    if edit is not None:
+                        parts += (data[mark:pos], edit)
+                        mark = end
                     pos = end
                 break
             if kind in ASIDE:
@@ -104,6 +125,9 @@ class Results:
                 if edit is not None:
                     parts += (data[mark:pos], edit)
                     mark = stop
+            elif self._muted and kind != framing.READY_FOR_QUERY:
+                parts.append(data[mark:pos])
+                mark = stop
             else:
                 entry = ledger.reply(kind)
                 handler = handlers.get(kind)
@@ -129,6 +153,10 @@ class Results:
             return self._error(body)
         if kind == framing.PARAMETER_STATUS:
             self._setting(body)
+        elif kind == framing.NOTICE:
+            entries = self._talk.ledger.entries
+            if entries and _veiled(entries[0]):
+                return build.message(b"N", scrub(body, notice=True))
         return None
 
     def _complete(self, entry: Owed, data: bytes, pos: int, stop: int) -> None:
@@ -164,6 +192,9 @@ class Results:
         if status not in b"ITE":
             raise ProtocolViolation("invalid ReadyForQuery")
         talk.tx = status
+        self._muted = False
+        if status == IDLE:
+            talk.began = talk.monotonic() if talk.ledger.entries else 0.0
         if entry.n and entry.done < entry.count:
             for n in range(entry.n + entry.done, entry.n + entry.count):
                 talk.outcome(entry, n, None, None)
@@ -177,6 +208,19 @@ class Results:
         if found.fatal:
             self.fatal = found
             talk.recording.append(events.Notice(severity=found.severity, sqlstate=found.sqlstate, text=found.text))
+        elif self._muted:
+            return b""
+        failed = self._failed(found.sqlstate)
+        if failed is None or failed.judgement is None:
+            return None
+        changed = scrub(body) if failed.judgement.veiled else body
+        if found.position and failed.judgement.edits:
+            changed = upstream.move_position(changed, failed.judgement.client_position)
+        return None if changed is body else build.message(b"E", changed)
+
+    def _failed(self, sqlstate: str) -> Owed | None:
+        """An error ends what is running, and in the extended protocol all up to the Sync; returns what ran."""
+        talk = self._talk
         gone = talk.ledger.error()
         if not gone:
             return None
@@ -191,13 +235,10 @@ class Results:
         for entry in gone:
             if entry.kind not in (QUERY, DESCRIBE) and entry.undo:
                 undone += entry.undo
-            talk.fail(entry, found.sqlstate)
+            talk.fail(entry, sqlstate)
         if undone:
             talk.names.take_back(undone, self._pending(failed))
-        if found.position and failed.judgement is not None:
-            moved = upstream.move_position(body, failed.judgement.client_position)
-            return b"E" + (len(moved) + 4).to_bytes(4, "big") + moved
-        return None
+        return failed
 
     def _pending(self, failed: Owed) -> list[Change]:
         """The changes of names that messages behind the failed one made, and that may still come true."""
@@ -217,33 +258,71 @@ class Results:
         if not talk.observe and FIXED_SETTINGS.get(name, value).lower() != value.lower():
             talk.end(refusal("setting changed", name=name, value=value), f"{name} became {value}")
 
+    # Limits and answers of daypass's own
+
+    def _own(self, entry: Owed) -> bytes:
+        """The row that answers SHOW daypass.…, where this entry runs one now."""
+        statements = entry.judgement.statements
+        statement = statements[entry.done] if entry.done < len(statements) else None
+        if statement is None or statement.kind != "show" or statement.name not in OWN_SETTINGS:
+            return b""
+        entry.rows += 1
+        return build.text_row(self._talk.own(statement.name))
+
+    def _last_rows(self, entry: Owed, data: bytes, pos: int) -> tuple[int, Ended]:
+        """Count the rows that a limit still has room for; returns where they end, and the limit."""
+        step = 1 + TYPE_AND_LENGTH(data, pos)[1]
+        while (ended := self._talk.meter.take(entry, 1, step)) is None:
+            pos += step
+            step = 1 + TYPE_AND_LENGTH(data, pos)[1]
+        return pos, ended
+
+    def _end_statement(self, ended: Ended) -> bytes:
+        """A limit ends the running statement: returns what the client is told; the upstream is cancelled."""
+        talk = self._talk
+        detail = f"rule {ended.rule}, policy {talk.judge.policy.name}"
+        no = refusal("limit", detail=detail, text=ended.text, hint=ended.hint)
+        talk.tally.denied[ended.rule] = talk.tally.denied.get(ended.rule, 0) + 1
+        talk.recording.append(events.Notice(severity=no.severity, sqlstate=no.sqlstate, text=no.text))
+        self._failed(no.sqlstate)
+        self._muted = True
+        talk.stop()
+        return no.message
+
     # Messages that stream
 
-    def _begin(self, kind: int, data: bytes, pos: int, end: int) -> None:
-        """The first part of a message that is too long to hold."""
+    def _begin(self, kind: int, data: bytes, pos: int, end: int, size: int) -> bytes | None:
+        """The first part of a message that is too long to hold; what goes to the client in place of all of it."""
         ledger = self._talk.ledger
         if kind == framing.ERROR:
-            self._error(data[pos + HEADER : end])
-            return
-        if kind in (framing.NOTICE, framing.NOTIFICATION):
-            return
+            return self._error(data[pos + HEADER : end])
+        if kind == framing.NOTICE:
+            veiled = bool(ledger.entries) and _veiled(ledger.entries[0])
+            return build.message(b"N", scrub(data[pos + HEADER : end], notice=True)) if veiled else None
+        if kind == framing.NOTIFICATION:
+            return None
+        if self._muted:
+            return b""
         if kind not in b"DdTtV":
             raise ProtocolViolation(f"a message of type {framing.printable(kind)} that is far too long")
         entry = ledger.reply(kind)
         if kind in (framing.DATA_ROW, framing.COPY_DATA):
-            entry.rows += 1
-            entry.octets += end - pos
-            self._streaming = entry
+            ended = self._talk.meter.take(entry, 1, size)
+            if ended is not None:
+                return self._end_statement(ended)
+        return None
 
     def _stream(self, data: bytes, parts: list[bytes]) -> int:
         """More of a message that is too long to hold; returns where it ends in `data`."""
         step = min(self._rest, len(data))
         self._rest -= step
-        parts.append(data if step == len(data) else data[:step])
-        if self._streaming is not None:
-            self._streaming.octets += step
+        parts.append(b"" if self._dropping else data if step == len(data) else data[:step])
         if not self._rest:
-            self._streaming = None
+            self._dropping = False
             if self._talk.ledger.held:
                 parts.append(self._talk.ledger.released())
         return step
+
+
+def _veiled(entry: Owed) -> bool:
+    return entry.judgement is not None and entry.judgement.veiled

@@ -1,8 +1,8 @@
 """Error texts carry data: what of an upstream's error or notice the client may read.
 
-`invalid input syntax for type numeric: "900-00-0001"` tells a value that a mask was made from. Where a statement touches
-what the policy hides in part, or runs code that daypass cannot see into, a text is passed on only when it is one that
-Postgres writes about the statement itself; of the others SQLSTATE, severity and position stay. Knows no SQL.
+`invalid input syntax for type numeric: "900-00-0001"` tells a value that a mask was made from. Where a statement
+touches what the policy hides in part, or runs code that daypass cannot see into, a text is passed on only when it is
+one that Postgres writes about the statement itself; of the others SQLSTATE, severity and position stay.
 Sources: PostgreSQL manual, "PostgreSQL Error Codes", "Error and Notice Message Fields"; CVE-2014-8161, CVE-2021-3393.
 """
 
@@ -45,6 +45,8 @@ def scrub(body: bytes, *, notice: bool = False) -> bytes:
     """The field list that the client may read, of an ErrorResponse or NoticeResponse of such a statement."""
     fields = upstream.fields(body)
     values = dict(fields)
+    if ord("M") not in values:  # too long to be held whole
+        fields.append((ord("M"), b""))
     of_code = ord("W") in values or values.get(ord("R")) == RAISED
     if not of_code and values.get(ord("C"), b"")[:2].decode("ascii", "replace") in ABOUT_THE_STATEMENT:
         return body

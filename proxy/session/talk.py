@@ -7,10 +7,13 @@ given out only together with the event that records it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-from proxy.policy.judge import Judges, Statement
+from proxy.policy.judge import Judgement, Judges, Statement
+from proxy.session.budget import FREE, Ended, Meter, Spent
+from proxy.session.cost import Costs
 from proxy.session.names import Names
 from proxy.session.refusals import Refusal
 from proxy.wire.ledger import Ledger, Owed
@@ -34,22 +37,47 @@ class Tally:
         self.upstream_bytes = 0
 
 
+class Pause(Exception):
+    """The client's lane has to wait for `work`; then the same message is taken up again."""
+
+    def __init__(self, work: Callable[[], Awaitable[None]]) -> None:
+        super().__init__()
+        self.work = work
+
+
+@dataclass(frozen=True, slots=True)
+class Aids:
+    """What the house gives one session. `heavy` judges what would hold the others up; `own` answers SHOW daypass.*."""
+
+    spent: Spent = field(default_factory=Spent)
+    heavy: Callable[[Judges, bytes, tuple[int, ...]], Awaitable[Judgement]] | None = None
+    costs: Costs | None = None
+    own: Callable[[str], str] = str
+
+
 class Talk:
     """One session's shared state. `end` stops the session: a refusal for the client, a detail for the record."""
 
     __slots__ = (
         "active",
+        "answered",
+        "began",
+        "costs",
         "end",
+        "heavy",
         "judge",
         "ledger",
+        "meter",
         "monotonic",
         "n",
         "names",
         "observe",
         "octets",
+        "own",
         "recording",
         "refused",
         "rows",
+        "stop",
         "tally",
         "tx",
     )
@@ -63,7 +91,9 @@ class Talk:
         tally: Tally,
         end: Callable[[Refusal | None, str], None],
         observe: bool = False,
+        aids: Aids | None = None,
     ) -> None:
+        aids = aids or Aids()
         self.judge = judge
         self.recording = recording
         self.monotonic = monotonic
@@ -79,6 +109,57 @@ class Talk:
         self.octets = 0
         self.active = monotonic()
         """When the client last said something, monotonic seconds."""
+        self.began = 0.0
+        """Since when at the latest a transaction or statement has been open, monotonic seconds; 0 when none is."""
+        self.meter = Meter(judge.limits, aids.spent)
+        self.heavy = aids.heavy
+        self.costs = aids.costs
+        self.own = aids.own
+        self.stop: Callable[[], None] = lambda: None
+        """Cancel what the upstream is doing, and let the client wait until that is over."""
+        self.answered: tuple[Judges, bytes, Judgement] | None = None
+        """A verdict that was waited for and may be too large for the judge to keep."""
+
+    def judgement(self, sql: bytes, types: tuple[int, ...] = ()) -> Judgement:
+        """The verdict on a text. Raises Pause where it takes so long that others would have to wait for it."""
+        judge = self.judge
+        found = judge.at_once(sql, types)
+        if found is not None:
+            return found
+        if self.heavy is None:
+            return judge.judge(sql, types)
+        if self.answered is not None:
+            asked, text, found = self.answered
+            self.answered = None
+            if asked is judge and text == sql:
+                return found
+        heavy = self.heavy
+
+        async def ask() -> None:
+            self.answered = (judge, sql, await heavy(judge, sql, types))
+
+        raise Pause(ask)
+
+    def limited(self, judgement: Judgement, types: tuple[int, ...] = ()) -> Ended | None:
+        """The limit that does not let these statements begin, None where they may. Raises Pause to ask for a plan."""
+        if self.observe:
+            return None
+        limit = self.meter.limits.plan_cost
+        kinds = tuple(statement.kind for statement in judgement.statements)
+        if limit is not None and self.costs is not None and not FREE.issuperset(kinds):
+            cost = self.costs.known(judgement.forward, types)
+            if cost is None:
+                costs = self.costs
+                raise Pause(lambda: costs.ask(judgement.forward, types))
+            if ended := cost.over(limit):
+                return ended
+        return self.meter.admit(kinds, self.monotonic())
+
+    def open_for(self, now: float) -> float:
+        """For how many seconds a transaction or statement has been open; 0 when none is."""
+        if not self.began or (self.tx == IDLE and not self.ledger.entries):
+            return 0.0
+        return now - self.began
 
     def record(
         self,

@@ -64,6 +64,12 @@ def ready(status: int) -> bytes:
     return b"Z\x00\x00\x00\x05" + bytes((status,))
 
 
+def text_row(value: str) -> bytes:
+    """A DataRow of one text column; text looks the same in both formats."""
+    data = value.encode("utf-8", "replace")
+    return message(b"D", _U16(1) + _U32(len(data)) + data)
+
+
 def sasl(mechanisms: Sequence[str]) -> bytes:
     """AuthenticationSASL: the mechanisms on offer, the best one first."""
     return message(b"R", _U32(10) + b"".join(_cstring(name) for name in mechanisms) + b"\0")

@@ -11,6 +11,7 @@ The relay, the judge, the recorder and its files are the real ones; only the soc
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from proxy.clock import FakeClock
 from proxy.policy.judge import Judges
 from proxy.session.gate import Bounds
 from proxy.session.relay import Relay
-from proxy.session.talk import Tally
+from proxy.session.talk import Aids, Tally
 from proxy.wire import build, client, framing, upstream
 from recorder.events import SessionStart
 from recorder.journal import Recorder
@@ -52,7 +53,15 @@ class Pipe:
 class Playbook:
     """One session."""
 
-    def __init__(self, folder: Path, judge: Judges, *, observe: bool = False, bounds: Bounds | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        judge: Judges,
+        *,
+        observe: bool = False,
+        bounds: Bounds | None = None,
+        aids: Aids | None = None,
+    ) -> None:
         self.clock = FakeClock()
         self.recorder = Recorder(folder / "recordings", now=self.clock.now)
         self.recording = self.recorder.open(
@@ -65,6 +74,8 @@ class Playbook:
         self.to_client, self.to_upstream = Pipe(), Pipe()
         self.tally = Tally()
         self.ended: list[bool] = []
+        self.cancels: list[Callable[[], None]] = []
+        """What to call when a cancel that daypass sent has arrived."""
         self.relay = Relay(
             client=self.to_client,
             upstream=self.to_upstream,
@@ -75,6 +86,8 @@ class Playbook:
             bounds=bounds or Bounds(),
             on_end=self.ended.append,
             observe=observe,
+            aids=aids,
+            cancel=self.cancels.append,
         )
 
     def client(self, *messages: bytes) -> None:

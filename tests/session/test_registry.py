@@ -9,9 +9,10 @@ from datetime import timedelta
 import pytest
 
 from proxy.access.model import Grant
+from proxy.policy.model import Limits
 from proxy.session.registry import Registry, Session
 from proxy.wire import build
-from tests.session.playbook import Playbook, select
+from tests.session.playbook import IN_BLOCK, Playbook, complete, select
 
 
 def a_grant(play: Playbook, seconds: float = 3600) -> Grant:
@@ -23,7 +24,8 @@ def a_grant(play: Playbook, seconds: float = 3600) -> Grant:
     )  # fmt: skip
 
 
-def a_session(play: Playbook, registry: Registry, *, seconds: float = 3600, idle: float | None = None) -> Session:
+def a_session(play: Playbook, registry: Registry, *, seconds: float = 3600, **limits: float) -> Session:
+    play.relay.talk.meter.apply(Limits.model_construct(**limits))
     session = Session(
         id="s-1",
         grant=a_grant(play, seconds),
@@ -31,7 +33,6 @@ def a_session(play: Playbook, registry: Registry, *, seconds: float = 3600, idle
         pid=4711,
         secret=registry.secret(4711),
         deadline=play.clock.monotonic() + seconds,
-        idle_limit=idle,
         cancel_upstream=lambda: None,
     )
     registry.sessions[session.id] = session
@@ -76,6 +77,35 @@ def test_a_busy_session_is_not_idle(play: Playbook, registry: Registry) -> None:
     registry.tick()
     assert play.relay.ended
     assert play.client_heard()[-1] == "FATAL 57P05"
+
+
+def test_a_transaction_that_is_open_for_too_long_ends_the_session(play: Playbook, registry: Registry) -> None:
+    a_session(play, registry, transaction=60)
+    play.client(build.query(b"begin"))
+    play.upstream(complete("BEGIN"), IN_BLOCK)
+    play.clock.advance(30)
+    play.client(build.query(b"select 1"))
+    play.upstream(select(1)[:-1] + b"T")
+    play.clock.advance(32)
+    registry.tick()
+    assert play.relay.ended
+    assert play.client_heard()[-1] == "FATAL 25P04"
+    assert play.recorded("session.end")[0]["reason"] == "transaction"
+
+
+def test_transactions_that_end_in_time_do_not_add_up(play: Playbook, registry: Registry) -> None:
+    a_session(play, registry, transaction=60)
+    for _ in range(5):
+        play.client(build.query(b"select 1"), build.query(b"select 2"))
+        play.clock.advance(40)
+        play.upstream(select(1))
+        play.clock.advance(40)
+        registry.tick()
+        assert not play.relay.ended
+        play.upstream(select(1))
+        play.clock.advance(400)
+        registry.tick()
+        assert not play.relay.ended, "nothing is open"
 
 
 def test_a_grant_that_is_no_longer_live_ends_its_sessions(play: Playbook, registry: Registry) -> None:
