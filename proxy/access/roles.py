@@ -9,20 +9,27 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from proxy.access import privileges
+from proxy.access import privileges, releases
 from proxy.access.privileges import Connection
 from proxy.scram import Verifier
 
-_LOCK = 0x64617970617373  # "daypass": parallel GRANTs on one object fail with "tuple concurrently updated"
 _ROLE = "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = $1"
 
 
 class RoleError(Exception):
     """A role cannot be made or must not be used; the text says why."""
+
+
+class Released(RoleError):
+    """The owner changes `table`: until that is done, no view may stand on it."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__(f"{table} is being changed by its owner (`daypass database release`)")
+        self.table = table
 
 
 class View(Protocol):
@@ -36,6 +43,8 @@ class View(Protocol):
     def create(self) -> str: ...
     @property
     def comment(self) -> str: ...
+    @property
+    def table(self) -> str: ...
 
 
 class Plan(Protocol):
@@ -68,9 +77,10 @@ def password(secret: bytes, grant: str) -> str:
 
 
 async def carry_out(connection: Connection, plan: Plan) -> None:
-    """Makes a plan's role, views and grants, unless they stand already. Raises asyncpg.PostgresError."""
+    """Makes a plan's role, views and grants, unless they stand already. Raises Released, asyncpg.PostgresError."""
     async with connection.transaction():
-        await connection.execute("SELECT pg_catalog.pg_advisory_xact_lock($1)", _LOCK)
+        await releases.lock(connection)
+        refuse_released(plan, await releases.standing(connection, plan.schema))
         known = await connection.fetchval(
             "SELECT pg_catalog.shobj_description(oid, 'pg_authid') FROM pg_catalog.pg_roles WHERE rolname = $1",
             plan.role,
@@ -90,6 +100,7 @@ async def carry_out(connection: Connection, plan: Plan) -> None:
             await connection.execute(f'CREATE SCHEMA "{plan.schema}"')
         if await connection.fetchval(_ROLE, plan.role) is None:
             await connection.execute(f'CREATE ROLE "{plan.role}" NOLOGIN')
+            await _inherit(connection, plan.role)
         for view in missing:
             await connection.execute(view.create)
             await connection.execute(view.comment)
@@ -112,17 +123,18 @@ async def make_login(
 ) -> None:
     """Makes a grant's role, or brings it up to date, and looks at what it can do. Raises RoleError, PostgresError."""
     async with connection.transaction():
-        await connection.execute("SELECT pg_catalog.pg_advisory_xact_lock($1)", _LOCK)
-        verb = "CREATE" if await connection.fetchval(_ROLE, name) is None else "ALTER"
+        await releases.lock(connection)
+        new = await connection.fetchval(_ROLE, name) is None
+        verb = "CREATE" if new else "ALTER"
         await connection.execute(
             f"{verb} ROLE \"{name}\" LOGIN PASSWORD '{verifier.encode()}' "
             f"VALID UNTIL '{until:%Y-%m-%d %H:%M:%S.%f+00}' CONNECTION LIMIT {sessions or -1}"
         )
+        if new:
+            await _inherit(connection, name)
         held = {row[0] for row in await connection.fetch(_MEMBER_OF, name)}
         if plan.role not in held:
-            new = await connection.fetchval("SELECT pg_catalog.current_setting('server_version_num')::int") >= 160000
-            options = " WITH INHERIT TRUE, SET FALSE" if new else ""
-            await connection.execute(f'GRANT "{plan.role}" TO "{name}"{options}')
+            await connection.execute(f'GRANT "{plan.role}" TO "{name}"{_options(connection)}')
         for role in held - {plan.role}:
             await connection.execute(f'REVOKE "{role}" FROM "{name}"')
         await connection.execute(f'ALTER ROLE "{name}" SET default_transaction_read_only = on')
@@ -131,9 +143,26 @@ async def make_login(
             raise RoleError(f"the role of this grant could do more than its policy says: {'; '.join(found[:5])}")
 
 
+async def _inherit(connection: Connection, role: str) -> None:
+    """Who made a role may not end its backends or drop what it was given, unless it is a member itself."""
+    if not await connection.fetchval("SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user"):
+        await connection.execute(f'GRANT "{role}" TO CURRENT_USER{_options(connection)}')
+
+
+def _options(connection: Connection) -> str:
+    return " WITH INHERIT TRUE, SET FALSE" if connection.get_server_version().major >= 16 else ""
+
+
 _MEMBER_OF = """
 SELECT r.rolname FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles r ON r.oid = m.roleid
 JOIN pg_catalog.pg_roles u ON u.oid = m.member WHERE u.rolname = $1"""
+
+
+def refuse_released(plan: Plan, released: Collection[str]) -> None:
+    """Raises Released where a view of the plan would stand on a table that is released."""
+    for view in plan.views:
+        if view.table in released or releases.ALL in released:
+            raise Released(view.table)
 
 
 async def drop_login(connection: Connection, name: str) -> bool:
@@ -145,30 +174,9 @@ async def drop_login(connection: Connection, name: str) -> bool:
         "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE usename = $1", name
     )
     async with connection.transaction():
-        await connection.execute("SELECT pg_catalog.pg_advisory_xact_lock($1)", _LOCK)
+        await releases.lock(connection)
         await connection.execute(f'DROP ROLE IF EXISTS "{name}"')
     return await connection.fetchval(_ROLE, name) is None
-
-
-async def release(connection: Connection, installation: str, table: str | None) -> list[str]:
-    """Drops this installation's views at once, all or those of `table` (schema.name). Returns their names."""
-    schema = f"daypass_{installation}_views"
-    async with connection.transaction():
-        await connection.execute("SELECT pg_catalog.pg_advisory_xact_lock($1)", _LOCK)
-        rows = await connection.fetch(_VIEWS_OF, schema, table)
-        for (name,) in rows:
-            quoted = name.replace('"', '""')
-            await connection.execute(f'DROP VIEW "{schema}"."{quoted}"')
-    return [row[0] for row in rows]
-
-
-_VIEWS_OF = """
-SELECT DISTINCT v.relname FROM pg_catalog.pg_class v JOIN pg_catalog.pg_namespace n ON n.oid = v.relnamespace
-JOIN pg_catalog.pg_rewrite w ON w.ev_class = v.oid
-JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = w.oid
- AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid <> v.oid
-JOIN pg_catalog.pg_class t ON t.oid = d.refobjid JOIN pg_catalog.pg_namespace s ON s.oid = t.relnamespace
-WHERE n.nspname = $1 AND v.relkind = 'v' AND ($2::text IS NULL OR s.nspname || '.' || t.relname = $2) ORDER BY 1"""
 
 
 async def logins(connection: Connection, installation: str) -> list[str]:
@@ -181,10 +189,12 @@ async def logins(connection: Connection, installation: str) -> list[str]:
 
 async def drop_unused(connection: Connection, installation: str, keep: Sequence[Plan]) -> None:
     """Drops this installation's plan roles and views in this database that nothing uses and `keep` does not have."""
-    schema = f"daypass_{installation}_views"
+    schema = releases.schema_of(installation)
     async with connection.transaction():
-        await connection.execute("SELECT pg_catalog.pg_advisory_xact_lock($1)", _LOCK)
-        rows = await connection.fetch(_PLANS_HERE, f"daypass_{installation}_p_", [plan.role for plan in keep])
+        await releases.lock(connection)
+        rows = await connection.fetch(
+            _PLANS_HERE, f"daypass_{installation}_p_", [plan.role for plan in keep], f"daypass_{installation}_g"
+        )
         for (role,) in rows:
             await connection.execute(f'DROP OWNED BY "{role}"')
             await connection.execute(f'DROP ROLE "{role}"')
@@ -200,7 +210,7 @@ async def drop_unused(connection: Connection, installation: str, keep: Sequence[
         for (name,) in views:
             quoted = name.replace('"', '""')
             await connection.execute(f'DROP VIEW "{schema}"."{quoted}"')
-        if not await connection.fetchval(
+        if not await releases.standing(connection, schema) and not await connection.fetchval(
             "SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
             "WHERE n.nspname = $1 LIMIT 1",
             schema,
@@ -208,10 +218,11 @@ async def drop_unused(connection: Connection, installation: str, keep: Sequence[
             await connection.execute(f'DROP SCHEMA IF EXISTS "{schema}"')
 
 
-# Plan roles with a privilege in this database (their ACL entries hang on it), without members and not to be kept.
+# Plan roles with a privilege in this database (their ACL entries hang on it), in no grant's use and not to be kept.
 _PLANS_HERE = """
 SELECT r.rolname FROM pg_catalog.pg_roles r
 WHERE pg_catalog.starts_with(r.rolname, $1) AND r.rolname <> ALL ($2)
-  AND NOT EXISTS (SELECT FROM pg_catalog.pg_auth_members m WHERE m.roleid = r.oid)
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles u ON u.oid = m.member
+                  WHERE m.roleid = r.oid AND pg_catalog.starts_with(u.rolname, $3))
   AND EXISTS (SELECT FROM pg_catalog.pg_shdepend d JOIN pg_catalog.pg_database b ON b.oid = d.dbid
               WHERE d.refobjid = r.oid AND b.datname = pg_catalog.current_database())"""

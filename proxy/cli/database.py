@@ -1,7 +1,7 @@
 """`daypass database …`: what a database gives to everybody, and daypass's own views in it.
 
 `check` prints and changes nothing. `release` drops this installation's views of a database at once, for a migration of
-the owner's that they stand in the way of; they are made again by the next login.
+the owner's that they stand in the way of. The grants that use them pause until it is over.
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ from rich.console import Console
 from rich.text import Text
 
 from proxy import catalog
-from proxy.access import exposure, roles
+from proxy.access import exposure, releases
 from proxy.access.privileges import Connection
 from proxy.access.store import Store, StoreError
 from proxy.cli.options import ConfigOption, OutputOption, load_config
 from proxy.cli.output import NO, UNREACHABLE, USAGE, emit, fail
-from proxy.config import Config, nearest
+from proxy.config import Config, format_duration, nearest, parse_duration
 from proxy.policy.load import Policies
 from proxy.session.ephemeral import TROUBLE
 
 app = typer.Typer(no_args_is_help=True, help="What a database gives to everybody; daypass's views in it.")
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A database of config.yaml.")]
+LONGEST_QUIET = 900.0
+"""Seconds after which a release is over in which nothing changed: its migration failed, or was never begun."""
 COLOURS = {"warning": "yellow", "notice": "bright_black"}
 T = TypeVar("T")
 
@@ -68,21 +70,54 @@ def release(
     table: Annotated[
         str | None, typer.Option("--table", metavar="SCHEMA.TABLE", help="Only the views of this table.")
     ] = None,
+    length: Annotated[
+        str | None, typer.Option("--for", metavar="DURATION", help="Keep them away for this time, whatever changes.")
+    ] = None,
+    done: Annotated[bool, typer.Option("--done", help="The migration is over: grants go on now.")] = False,
 ) -> None:
-    """Drops daypass's views in a database at once, so that ALTER TABLE can go on. The next login makes them again.
+    """Drops daypass's views in a database at once, so that ALTER TABLE can go on.
+
+    Grants that show a released table in part pause: their sessions end, and logins are refused with the reason. They go
+    on, with views made anew, when the table has changed and then kept still for some seconds, or after 15 minutes; with
+    --for when that time is over; and in any case with --done.
 
     Example: daypass database release app --table app.customers
     """
     cfg = load_config(config)
     if table is not None and table.count(".") != 1:
         fail(USAGE, f"{table!r} is not schema.table", "for example --table app.customers")
+    if done and length is not None:
+        fail(USAGE, "--done and --for are two things", "--done ends a release, --for begins one")
+    if cfg.databases.get(name) is not None and cfg.databases[name].credential.mode != "ephemeral":
+        fail(
+            USAGE, f"{name} has no views of daypass's: its credential is shared", "nothing stands in a migration's way"
+        )
+    seconds = _length(length)
     installation = asyncio.run(_installation(cfg))
-    dropped = _run(cfg, name, lambda connection: roles.release(connection, installation, table))
-    emit(
-        {"database": name, "dropped": dropped},
-        output,
-        lambda console: console.print(Text(f"{len(dropped)} views dropped: {', '.join(dropped) or 'none'}")),
-    )
+    over: list[str] = []
+    dropped: list[str] = []
+    if done:
+        over = _run(cfg, name, lambda connection: releases.lift(connection, installation, table))
+        said = f"taken back: {', '.join(sorted(over)) or 'nothing was released'}"
+    else:
+        by_itself = length is None
+        dropped = _run(cfg, name, lambda c: releases.release(c, installation, table, seconds, by_itself=by_itself))
+        said = (
+            f"{len(dropped)} views dropped: {', '.join(dropped) or 'none'}. Grants that need them pause until the "
+            f"migration is done, at most {format_duration(seconds)}; `daypass database release {name} --done` ends it."
+        )
+    data = {"database": name, "table": table, "dropped": dropped, "seconds": 0 if done else seconds, "taken_back": over}
+    emit(data, output, lambda console: console.print(Text(said)))
+
+
+def _length(text: str | None) -> float:
+    try:
+        seconds = LONGEST_QUIET if text is None else parse_duration(text)
+    except ValueError as error:
+        fail(USAGE, f"--for: {error}")
+    if seconds <= 0:
+        fail(USAGE, "--for: a release must last longer than no time at all")
+    return seconds
 
 
 async def _installation(cfg: Config) -> str:

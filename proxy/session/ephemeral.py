@@ -15,7 +15,7 @@ import asyncpg
 import structlog
 
 from proxy import catalog
-from proxy.access import privileges, roles
+from proxy.access import privileges, releases, roles
 from proxy.access.model import Grant
 from proxy.access.privileges import Connection
 from proxy.access.roles import RoleError
@@ -40,13 +40,18 @@ class Keeper:
         self._made: set[tuple[str, str]] = set()
         self._swept: set[str] = set()
         """Databases in which nothing unused is left, neither by a grant that is over nor by a crash."""
+        self._released: dict[str, frozenset[str]] = {}
+        self._columns: dict[str, dict[str, str]] = {}
 
     def is_for(self, database: str) -> bool:
         """Whether this database's sessions use ephemeral roles."""
         return self._config.databases[database].credential.mode == "ephemeral"
 
     async def credential(self, grant: Grant, plan: RolePlan, sessions: int | None) -> tuple[str, str]:
-        """User and password for a session of `grant`. Raises RoleError when there is no role that may be used."""
+        """User and password for a session of `grant`. Raises RoleError when there is no role that may be used.
+
+        It is Released where the owner is changing a table that the plan has a view on.
+        """
         name = roles.login_name(self._installation, grant.id)
         password = roles.password(self._secret, grant.id)
         try:
@@ -68,6 +73,7 @@ class Keeper:
                         sessions=sessions,
                     )
                     self._made.add((name, plan.role))
+                    self._swept.discard(grant.database)  # the role may have left another plan
         except TROUBLE as problem:
             self._made.discard((name, plan.role))
             raise RoleError(f"the role of this grant cannot be made: {problem or type(problem).__name__}") from None
@@ -92,6 +98,32 @@ class Keeper:
                     await roles.drop_unused(connection, self._installation, list(keep.get(database, ())))
                     self._swept.add(database)
         return dropped
+
+    async def look_at_releases(self) -> None:
+        """Learns which tables are released."""
+        for database in filter(self.is_for, self._config.databases):
+            async with self._trying(database) as connection:
+                marks = await releases.standing(connection, releases.schema_of(self._installation))
+                self._say(database, frozenset(marks))
+
+    async def settle(self, database: str) -> None:
+        """Ends the releases in `database` whose tables have changed, and not any more since the last call."""
+        if self._released.get(database):
+            async with self._trying(database) as connection:
+                before = self._columns.get(database, {})
+                _, self._columns[database] = await releases.settled(connection, self._installation, before)
+
+    def released(self, database: str) -> frozenset[str]:
+        """The tables that are released, by what `look_at_releases` has learnt."""
+        return self._released.get(database, frozenset())
+
+    def _say(self, database: str, released: frozenset[str]) -> None:
+        before = self._released.get(database, frozenset())
+        self._released[database] = released
+        for table in sorted(released - before):
+            log.warning("table_released", database=database, table=table)
+        for table in sorted(before - released):
+            log.info("table_taken_back", database=database, table=table)
 
     @contextlib.asynccontextmanager
     async def _trying(self, database: str) -> AsyncIterator[Connection]:

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from proxy import catalog
-from proxy.access import privileges, roles
+from proxy.access import privileges, releases, roles
 from proxy.access.privileges import Connection
 from proxy.demo.postgres import PostgresServer
 from proxy.policy import ddl
@@ -175,3 +175,49 @@ def test_names_and_passwords_are_derived() -> None:
     bound_name = roles.login_name("ab", "g-x")
     assert bound_name == "daypass_ab_gx"
     assert roles.password(b"s", "g-1") == roles.password(b"s", "g-1") != roles.password(b"s", "g-2")
+
+
+ADMIN_HERE = """
+do $$begin execute format('grant create on database %I to daypass_test_admin', current_database()); end$$;
+grant usage on schema app to daypass_test_admin with grant option;
+grant select on all tables in schema app to daypass_test_admin with grant option;
+grant execute on all functions in schema app to daypass_test_admin with grant option
+"""
+
+
+async def test_an_administering_role_needs_no_superuser(pg_every: PostgresServer) -> None:
+    database = database_of(pg_every)
+    owner = await connect(pg_every, database)
+    if not await owner.fetchval("select 1 from pg_roles where rolname = 'daypass_test_admin'"):
+        await owner.execute("create role daypass_test_admin login createrole password 'admin-pw'")
+    await owner.execute(ADMIN_HERE)
+    connection = await catalog.connect(
+        host=pg_every.host, port=pg_every.port, dbname=database, user="daypass_test_admin", password="admin-pw",
+        tls="disable", ca=None,
+    )  # fmt: skip
+    try:
+        first, _ = await planned(connection)
+        await make(connection, first)
+        with psycopg.connect(pg_every.dsn(database, user=NAME, password="vendor-pw"), autocommit=True) as vendor:
+            (view,) = first.views
+            assert vendor.execute(f'select count(*) from "{view.schema}"."{view.name}"').fetchone() != (0,)
+            plan, _ = await planned(connection, POLICY.replace("app.orders: {}", "app.orders: {deny: [note]}"))
+            await make(connection, plan)
+            await roles.drop_unused(connection, INSTALLATION, [plan])
+            left = await owner.fetch("select rolname from pg_roles where rolname ~ '^daypass_0a1b2c3d_p'")
+            assert [row[0] for row in left] == [plan.role]
+            assert len(await releases.release(connection, INSTALLATION, "app.orders", 60, by_itself=False)) == 1
+            with pytest.raises(roles.Released, match=r"app\.orders"):
+                await make(connection, plan)
+            assert await releases.lift(connection, INSTALLATION, None) == ["app.orders"]
+            await make(connection, plan)
+            assert await roles.drop_login(connection, NAME)
+            with pytest.raises(psycopg.OperationalError):
+                vendor.execute("select pg_sleep(5)")
+        await roles.drop_unused(connection, INSTALLATION, [])
+        assert await owner.fetch("select rolname from pg_roles where rolname ~ '^daypass_0a1b2c3d'") == []
+        assert await owner.fetch("select nspname from pg_namespace where nspname ~ '^daypass_0a1b2c3d'") == []
+    finally:
+        await connection.close()
+        await owner.execute("drop owned by daypass_test_admin")
+        await owner.close()

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -107,5 +112,72 @@ def test_a_hole_in_the_owners_grants_refuses_the_login(make_house: Callable[...,
     with pytest.raises(psycopg.OperationalError, match="role of this grant"):
         psycopg.connect(house.dsn(grant))
     assert "hr.salaries" in house.wait_log("role_refused")["reason"]
+    house.revoke(grant[0])
+    assert gone(house)
+
+
+def daypass(house: House, *words: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", "proxy.cli.main", "-c", str(house.folder / "config.yaml"), *words, "-o", "json"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "SHOP_PASSWORD": house.pg.password},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+@pytest.mark.parametrize("by_itself", [True, False])
+def test_a_migration_passes_and_what_is_hidden_stays_hidden(
+    make_house: Callable[..., House], pg_every: PostgresServer, *, by_itself: bool
+) -> None:
+    house = ephemeral(make_house, pg_every)
+    grant = house.grant()
+    psycopg.connect(house.dsn(grant)).close()
+    alter = "alter table app.customers alter column email type varchar(77)"
+    with psycopg.connect(house.pg.dsn(house.dbname), autocommit=True) as owner:
+        with pytest.raises(psycopg.errors.FeatureNotSupported) as refused:
+            owner.execute(alter)
+        view = re.search(r"view (daypass_\w+\.\w+)", refused.value.diag.message_detail or "")
+        assert view is not None
+        said = owner.execute("select obj_description(%s::regclass)", [view[1]]).fetchone()
+        assert said is not None
+        assert "daypass database release" in said[0]
+        with psycopg.connect(house.dsn(grant)) as vendor:  # in a transaction that holds a lock on the view
+            vendor.execute("select email from customers")
+            words = ["database", "release", "shop", "--table", "app.customers"]
+            released = daypass(house, *words, *([] if by_itself else ["--for", "1h"]))
+            assert len(released["dropped"]) == 1
+            with pytest.raises(psycopg.OperationalError, match=r"pauses: the owner .* changing app\.customers"):
+                vendor.execute("select 1")
+        with pytest.raises(psycopg.OperationalError, match=r"pauses.*changing app\.customers"):
+            psycopg.connect(house.dsn(grant))
+        reads = "select has_any_column_privilege(rolname, 'app.customers', 'select') from pg_roles "
+        ours = reads + "where rolname ~ '^daypass_'"
+        assert owner.execute(ours).fetchall() == [(False,), (False,)]
+        owner.execute(alter)
+        if not by_itself:
+            assert daypass(house, *words, "--done")["taken_back"] == ["app.customers"]
+        for _ in until(30, 0.2):
+            try:
+                vendor = psycopg.connect(house.dsn(grant), autocommit=True)
+                break
+            except psycopg.OperationalError:
+                continue
+        else:
+            raise AssertionError("the grant never went on")
+        with vendor:
+            for _ in until(10, 0.2):
+                found = vendor.execute("select * from customers where id = 1", prepare=False)
+                row, kind = found.fetchone(), found.description[1 + 1].type_code if found.description else 0
+                assert row is not None
+                assert "c***@example.com" in row
+                assert "900-00-0001" not in row
+                if kind == 1043:
+                    break
+            else:
+                raise AssertionError("the new type never came")
     house.revoke(grant[0])
     assert gone(house)
