@@ -15,19 +15,22 @@ from proxy.policy.caps import FULL, Caps
 from proxy.policy.refusal import Refused
 
 _TOKEN = re.compile(
-    r"""(?P<space>[ \t\n\r\f\v]+)
+    r"""[ \t\n\r\f\v]*+(?:
+     (?P<word>[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*+)(?!'|&["'])
+    |(?P<plain>[,;=*<>]|\.(?![0-9]))
+    |(?P<open>[(\[])|(?P<close>[)\]])
+    |(?P<string>[bBxXnN]?'[^']*(?:''[^']*)*')
+    |(?P<number>(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][+-]?[0-9]+)?)
+    |(?P<quoted>"[^"]*(?:""[^"]*)*")
     |(?P<line>--[^\n\r]*)
     |(?P<block>/\*)
     |(?P<escape>[eE]'[^'\\]*(?:(?:\\.|'')[^'\\]*)*')
     |(?P<unicode>[uU]&["'])
-    |(?P<string>[bBxXnN]?'[^']*(?:''[^']*)*')
-    |(?P<quoted>"[^"]*(?:""[^"]*)*")
-    |(?P<dollar>\$(?P<tag>(?:[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_\x80-\U0010ffff]*)?)\$)
-    |(?P<param>\$\d+)
-    |(?P<word>[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*)
-    |(?P<number>(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:[eE][+-]?\d+)?)
-    |(?P<open>[(\[])|(?P<close>[)\]])
-    |(?P<other>.)""",
+    |(?P<dollar>\$(?:[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_\x80-\U0010ffff]*)?\$)
+    |(?P<param>\$[0-9]+)
+    |(?P<prefix>[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*)
+    |(?P<end>\Z)
+    |(?P<other>.))""",
     re.X | re.S,
 )
 _COMMENT = re.compile(r"/\*|\*/")
@@ -85,40 +88,43 @@ def scan(text: str, limits: Caps = FULL) -> None:
     match = _TOKEN.match
     while at < end:
         token = match(text, at)
-        if token is None:  # cannot be: the last alternative takes any character
+        if token is None or token.lastgroup is None:  # cannot be: the last alternative takes any character
             raise _refuse("parser", "the text cannot be read", "", text, at)
-        kind, start, at = token.lastgroup, at, token.end()
-        if kind == "tag":
-            kind = "dollar"
-        if kind == "space":
-            continue
+        kind, at = token.lastgroup, token.end()
         count += 1
         if count > most:
             hint = "Split a long IN list, or send the values as one array parameter."
-            raise _refuse("limit.text", f"the statement has more than {most} words", hint, text, start)
-        if kind == "word":
-            last_word = token.group()
+            raise _refuse("limit.text", f"the statement has more than {most} words", hint, text, token.start(kind))
+        if kind in ("word", "prefix"):
+            last_word = token[kind]
             if not last_word.isascii():
-                _check_letters(text, last_word, start)
+                _check_letters(text, last_word, token.start(kind))
             if len(last_word) > 15 and len(last_word.encode()) > caps.NAME:
+                start = token.start(kind)
                 raise _refuse("parser", "a name is longer than 63 bytes", "Postgres would cut it.", text, start)
             continue
         if kind == "block":
-            at = _comment_end(text, start)
+            at = _comment_end(text, token.start(kind))
+            continue
+        if kind == "line":
             continue
         if kind == "open":
-            typed = token.group() == "(" and bool(last_word) and _TYPES.fullmatch(last_word) is not None
-            stack.append((token.group(), typed))
-            parens += token.group() == "("
-            brackets += token.group() == "["
-            subscripts += token.group() == "["
+            opened = token[kind]
+            typed = opened == "(" and bool(last_word) and _TYPES.fullmatch(last_word) is not None
+            stack.append((opened, typed))
             type_calls += typed
+            if opened == "(":
+                parens += 1
+            else:
+                brackets += 1
+                subscripts += 1
             if (
                 parens > limits.parens
                 or brackets > limits.brackets
                 or type_calls > limits.type_calls
                 or subscripts > limits.subscripts
             ):
+                start = token.start(kind)
                 raise _refuse("limit.nesting", "brackets are nested too deep", "Flatten the expression.", text, start)
         elif kind == "close":
             if stack:
@@ -127,17 +133,18 @@ def scan(text: str, limits: Caps = FULL) -> None:
                 brackets -= opened == "["
                 type_calls -= typed
         elif kind == "quoted":
-            if len(token.group()) > 17 and len(token.group()[1:-1].replace('""', '"').encode()) > caps.NAME:
+            name = token[kind]
+            if len(name) > 17 and len(name[1:-1].replace('""', '"').encode()) > caps.NAME:
+                start = token.start(kind)
                 raise _refuse("parser", "a name is longer than 63 bytes", "Postgres would cut it.", text, start)
         elif kind == "unicode":
-            raise _refuse(
-                "parser", "U& names and strings are not judged", "Write the characters themselves.", text, start
-            )
+            hint = "Write the characters themselves."
+            raise _refuse("parser", "U& names and strings are not judged", hint, text, token.start(kind))
         elif kind == "dollar":
-            close = text.find(token.group(), at)
+            close = text.find(token[kind], at)
             if close < 0:
-                raise _refuse("syntax", "a dollar-quoted string is never closed", "", text, start)
-            at = close + len(token.group())
+                raise _refuse("syntax", "a dollar-quoted string is never closed", "", text, token.start(kind))
+            at = close + len(token[kind])
         last_word = ""
 
 
