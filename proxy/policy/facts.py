@@ -118,7 +118,9 @@ def _fold(identifier: Any) -> str:
     if not isinstance(identifier, exp.Identifier):
         return str(identifier).lower()
     name = str(identifier.this)
-    return name if identifier.args.get("quoted") else "".join(c.lower() if c.isascii() else c for c in name)
+    if identifier.args.get("quoted"):
+        return name
+    return name.lower() if name.isascii() else "".join(c.lower() if c.isascii() else c for c in name)
 
 
 def _facts(root: exp.Expr) -> Facts:
