@@ -33,16 +33,22 @@ class Shown:
     substitute: str | None = None
     view: tuple[str, str] | None = None
     unplanned: bool = False
-    no_star: bool = False
+    absent: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something in a policy that does not fit the catalog. `table` is the pattern it stands under."""
+    """Something in a policy that does not fit the catalog. `table` is the pattern it stands under, `key` any other."""
 
     table: str
     message: str
     severity: str = "error"
+    key: str = ""
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """Where it stands in the policy file."""
+        return ("tables", self.table) if self.table else tuple(self.key.split("."))
 
 
 @dataclass
@@ -72,45 +78,36 @@ class Bound:
             if relation.schema in ("pg_catalog", "information_schema"):
                 self._bind_catalog(relation)
             elif relation.kind in READABLE_KINDS:
-                found = self._entry(relation)
+                found = self.entry(relation)
                 if found:
                     self._bind(relation, *found)
         self._check_patterns()
-        for name in self.allowed_functions:
-            if not any((f.schema, f.name) == name for f in self.catalog.functions):
-                self.problems.append(Problem(".".join(name), "no such function in the database"))
+        self._check_functions()
 
     # -- relations -------------------------------------------------------------------------------------------------
 
-    def _entry(self, relation: Relation) -> tuple[str, Table] | None:
-        """The policy's entry for a relation: the exact name before the longest pattern."""
-        tables = self.policy.model.tables
-        if relation.qualified in tables:
-            return relation.qualified, tables[relation.qualified]
-        matching = [p for p in tables if _matches(p, relation)]
-        if not matching:
-            return None
-        pattern = max(matching, key=len)
-        return pattern, tables[pattern]
+    def entry(self, relation: Relation) -> tuple[str, Table] | None:
+        """The policy's entry for a relation, with the pattern it stands under."""
+        return entry_for(self.policy.model.tables, relation.schema, relation.name)
 
     def _bind_catalog(self, relation: Relation) -> None:
         allowed = builtins.CATALOGS if relation.schema == "pg_catalog" else builtins.INFORMATION_SCHEMA
         if relation.name not in allowed:
             return
         types = dict(zip(relation.columns, relation.types, strict=True))
-        hidden = builtins.CATALOG_HIDDEN.get(relation.name) if relation.schema == "pg_catalog" else None
-        if not hidden:
+        hidden = builtins.CATALOG_HIDDEN.get(relation.name, {}) if relation.schema == "pg_catalog" else {}
+        rows = builtins.CATALOG_ROWS.get(relation.qualified)
+        if not hidden and rows is None:
             self.relations[relation.schema, relation.name] = Shown(relation, relation.columns, types)
             return
         columns = tuple(c for c in relation.columns if hidden.get(c, "") is not None)
         shown = ", ".join(f"{hidden[c]} AS {quote(c)}" if hidden.get(c) else quote(c) for c in columns)
-        rows = builtins.CATALOG_ROWS.get(relation.name)
         self.relations[relation.schema, relation.name] = Shown(
             relation,
             columns,
             types,
-            f"SELECT {shown} FROM pg_catalog.{quote(relation.name)}" + (f" WHERE {rows}" if rows else ""),
-            no_star=None in hidden.values(),
+            f"SELECT {shown} FROM {relation.schema}.{quote(relation.name)}" + (f" WHERE {rows}" if rows else ""),
+            absent=frozenset(relation.columns) - set(columns),
         )
 
     def _bind(self, relation: Relation, pattern: str, table: Table) -> None:
@@ -197,7 +194,7 @@ class Bound:
             parent = self.catalog.by_oid.get(oid)
             if parent is None:
                 continue
-            found = self._entry(parent)
+            found = self.entry(parent)
             if found is not None and not found[1].whole:
                 return parent.qualified
             above = self._stricter_parent(parent)
@@ -229,7 +226,7 @@ class Bound:
                 continue
             if relation.schema in ("pg_catalog", "information_schema"):
                 return relation.qualified
-            found = self._entry(relation)
+            found = self.entry(relation)
             if found is None or not (found[1].whole or found[1].trusted):
                 return relation.qualified
             deeper = self._behind(relation, seen | {oid}) if relation.kind in "vm" and not found[1].trusted else None
@@ -239,8 +236,16 @@ class Bound:
 
     def _check_patterns(self) -> None:
         for pattern in self.policy.model.tables:
-            if not any(_matches(pattern, r) for r in self.catalog.relations if r.kind in READABLE_KINDS):
+            if not any(matches(pattern, r.schema, r.name) for r in self.catalog.relations if r.kind in READABLE_KINDS):
                 self.problems.append(Problem(pattern, "no table of the database matches", "warning"))
+
+    def _check_functions(self) -> None:
+        for schema, name in sorted(self.allowed_functions):
+            if schema == "pg_catalog":  # what it would change is for the lint of `policy check` to say
+                continue
+            if not any((f.schema, f.name) == (schema, name) for f in self.catalog.functions):
+                message = f"there is no function {schema}.{name} in the database"
+                self.problems.append(Problem("", message, key="functions.allow"))
 
     def _qualified(self, sql: str, relation: Relation) -> str:
         """A policy's own expression with every function name qualified. Raises Refused where it is not safe."""
@@ -275,6 +280,8 @@ class Bound:
                 words = oracle.names(value["funcname"])
                 if words[-1] not in builtins.FUNCTIONS or words[:-1] not in ((), ("pg_catalog",)):
                     raise Refused("policy", f"{'.'.join(words)}() is not a reviewed built-in function")
+                if words[-1] in builtins.VOLATILE:
+                    raise Refused("policy", f"{'.'.join(words)}() gives another value at each call")
                 if len(words) == 1:
                     edits.append(value.get("location", 0))
             if key == "A_Expr" and len(value["name"]) == 1:
@@ -319,16 +326,32 @@ class Bound:
 
     def function_allowed(self, function: Function) -> bool:
         """Whether one overload that is not Postgres's own may run."""
-        if (function.schema, function.name) in self.allowed_functions:
-            return True
-        return (
-            function.extension in builtins.EXTENSIONS
-            and function.language in ("c", "internal")
-            and function.volatility in "is"
-            and not function.security_definer
-        )
+        return (function.schema, function.name) in self.allowed_functions or of_reviewed_extension(function)
 
 
-def _matches(pattern: str, relation: Relation) -> bool:
-    schema, _, name = pattern.partition(".")
-    return fnmatch.fnmatchcase(relation.schema, schema) and fnmatch.fnmatchcase(relation.name, name)
+def of_reviewed_extension(function: Function) -> bool:
+    """Whether a function is allowed without being named: a pure one of a reviewed extension."""
+    return (
+        function.extension in builtins.EXTENSIONS
+        and function.language in ("c", "internal")
+        and function.volatility in "is"
+        and not function.security_definer
+    )
+
+
+def matches(pattern: str, schema: str, name: str) -> bool:
+    """Whether a table's pattern matches a relation's name."""
+    left, _, right = pattern.partition(".")
+    return fnmatch.fnmatchcase(schema, left) and fnmatch.fnmatchcase(name, right)
+
+
+def entry_for(tables: dict[str, Table], schema: str, name: str) -> tuple[str, Table] | None:
+    """The entry that counts for a relation, with its pattern: the exact name before the longest pattern."""
+    exact = f"{schema}.{name}"
+    if exact in tables:
+        return exact, tables[exact]
+    matching = [p for p in tables if matches(p, schema, name)]
+    if not matching:
+        return None
+    pattern = max(matching, key=len)
+    return pattern, tables[pattern]

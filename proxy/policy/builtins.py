@@ -82,10 +82,56 @@ getdatabaseencoding pg_describe_object pg_identify_object pg_available_extension
 pg_basetype pg_sequence_parameters unicode_assigned hashtext hashtextextended
 """.split()  # noqa: SIM905 (a list that a reviewer reads)
 )
+# Of these, the ones with another value at each call: never in a policy's own expressions.
+VOLATILE = frozenset(
+    """array_sample array_shuffle clock_timestamp gen_random_uuid pg_advisory_unlock_all random random_normal timeofday
+uuidv4 uuidv7""".split()  # noqa: SIM905
+)
 # Allowed only with their schema written out: what drivers send on their own, not what a person asks.
 QUALIFIED_ONLY = frozenset({"version"})
-# Allowed only with a constant first argument that names a setting in READABLE_SETTINGS or WRITABLE_SETTINGS.
-SETTING_READERS = frozenset({"current_setting"})
+# Answered for some arguments only, see `arguments`: which, by function.
+LIMITED = {
+    "current_setting": "settings",
+    "pg_table_size": "sizes",
+    "pg_relation_size": "sizes",
+    "pg_total_relation_size": "sizes",
+    "pg_indexes_size": "sizes",
+    "pg_database_size": "nothing",
+    "pg_tablespace_size": "nothing",
+    "pg_tablespace_location": "nothing",
+    "pg_get_ruledef": "nothing",
+    "pg_get_viewdef": "definitions",
+    "has_table_privilege": "privileges",
+    "has_any_column_privilege": "privileges",
+    "has_sequence_privilege": "privileges",
+    "has_column_privilege": "privileges",
+}
+LIMITED_WORDS = {
+    "settings": ("this setting is not shown", "SHOW ALL is refused too; \\dconfig lists the settings that are shown."),
+    "sizes": (
+        "{name}() does not answer here: sizes tell how much data there is",
+        "Sizes are told of tables that the policy shows whole: {name}('schema.table'), or of a column: {name}(c.oid).",
+    ),
+    "nothing": ("{name}() does not answer here: it tells about more than the policy shows", "Leave it out."),
+    "definitions": (
+        "{name}() does not answer here: definitions of views are shown of views that the policy shows",
+        "{name}('schema.view'::regclass) works for those; psql's \\d NAME works without +.",
+    ),
+    "privileges": ("{name}() does not answer for this name", "Ask about a table that the policy shows."),
+}
+# Functions whose answer is the code of another one.
+CODE = {
+    "pg_get_functiondef": "\\df NAME shows arguments and result.",
+    "pg_get_function_sqlbody": "psql's \\df works without +.",
+}
+# What to do instead of a function that is not on the lists.
+FUNCTION_HINTS = {
+    "pg_sleep": "Statements that only wait are refused.",
+    "nextval": "Taking a number from a sequence changes it; this access reads only.",
+    "currval": "It answers about nextval() of this session, which is refused.",
+    "lastval": "It answers about nextval() of this session, which is refused.",
+    "pg_export_snapshot": "Use one connection, or REPEATABLE READ in each.",
+}
 SETTING_WRITERS = frozenset({"set_config"})
 # Functions whose first argument names a relation.
 NAMING = frozenset(
@@ -118,6 +164,9 @@ CATALOG_HIDDEN: dict[str, dict[str, str | None]] = {
     },
     "pg_attribute": {"attmissingval": "NULL::pg_catalog.text"},
     "pg_proc": {"prosrc": None, "probin": None, "prosqlbody": None},
+    "pg_rewrite": {"ev_qual": None, "ev_action": None},
+    "pg_views": {"definition": None},
+    "pg_matviews": {"definition": None},
     "pg_sequences": {"last_value": "NULL::pg_catalog.int8"},
     "pg_settings": {"sourcefile": None, "sourceline": None, "reset_val": None},
     "pg_database": {
@@ -126,13 +175,34 @@ CATALOG_HIDDEN: dict[str, dict[str, str | None]] = {
         "datlastsysoid": "NULL::pg_catalog.oid",
     },
 }
+ABSENT_HINTS = {
+    "prosrc": "The code of functions is not shown; psql's \\df works without +.",
+    "definition": "pg_get_viewdef('schema.view'::regclass) answers for views that the policy shows.",
+}
+# What to do instead of a catalog that cannot be read.
+CATALOG_HINTS = {
+    "pg_user_mappings": "User mappings hold passwords of other servers; \\des lists the servers.",
+    "pg_user_mapping": "User mappings hold passwords of other servers; \\des lists the servers.",
+    "pg_db_role_setting": "Settings of other roles are not shown; \\dconfig lists those of this session.",
+    "pg_largeobject_metadata": "Large objects belong to no table, so no policy can show them.",
+    "pg_largeobject": "Large objects belong to no table, so no policy can show them.",
+    "pg_subscription": "Subscriptions hold passwords of other servers.",
+    "pg_stats": "Statistics hold values of the tables; query the tables that the policy shows.",
+    "pg_statistic": "Statistics hold values of the tables; query the tables that the policy shows.",
+    "pg_stat_activity": "Other sessions and their statements are not shown.",
+    "pg_locks": "Other sessions and their locks are not shown.",
+    "pg_authid": "It holds password verifiers; pg_roles lists the roles.",
+    "pg_shadow": "It holds password verifiers; pg_user lists the users.",
+    "pg_rules": "Rules hold code; pg_rewrite lists their names.",
+}
 CATALOGS = frozenset(
     """
 pg_aggregate pg_am pg_amop pg_amproc pg_attrdef pg_attribute pg_auth_members pg_cast pg_class pg_collation
 pg_constraint pg_conversion pg_database pg_depend pg_description pg_enum pg_event_trigger pg_extension
 pg_foreign_data_wrapper pg_foreign_table pg_index pg_indexes pg_inherits pg_language pg_namespace pg_opclass
 pg_operator pg_opfamily pg_partitioned_table pg_policy pg_proc pg_publication pg_publication_namespace
-pg_publication_rel pg_range pg_roles pg_sequence pg_settings pg_shdescription pg_statistic_ext pg_tables pg_tablespace
+pg_publication_rel pg_range pg_parameter_acl pg_rewrite pg_views pg_matviews
+pg_roles pg_sequence pg_settings pg_shdescription pg_statistic_ext pg_tables pg_tablespace
 pg_timezone_abbrevs pg_timezone_names pg_transform pg_trigger pg_ts_config pg_ts_config_map pg_ts_dict pg_ts_parser
 pg_ts_template pg_type pg_user pg_group pg_default_acl pg_available_extensions pg_available_extension_versions
 pg_sequences
@@ -176,11 +246,19 @@ quote_all_identifiers synchronize_seqscans
 default_table_access_method default_tablespace session_user jit_above_cost
 """.split()  # noqa: SIM905
 )
-# Of pg_settings a session sees the settings that SHOW would tell it.
+_NOT_OURS = "NOT pg_catalog.starts_with({0}::pg_catalog.text, 'daypass_')"
+# What a session sees of some catalogs: of pg_settings what SHOW would tell it, of roles none that other grants have,
+# of the information_schema nothing of daypass's own.
 CATALOG_ROWS = {
-    "pg_settings": "pg_catalog.lower(name) OPERATOR(pg_catalog.=) ANY (ARRAY["
+    f"information_schema.{view}": _NOT_OURS.format("table_schema")
+    for view in ("tables", "columns", "views", "table_privileges", "column_privileges", "role_table_grants")
+} | {
+    "pg_catalog.pg_roles": f"({_NOT_OURS.format('rolname')} OR rolname OPERATOR(pg_catalog.=) CURRENT_USER)",
+    "pg_catalog.pg_user": f"({_NOT_OURS.format('usename')} OR usename OPERATOR(pg_catalog.=) CURRENT_USER)",
+    "pg_catalog.pg_group": _NOT_OURS.format("groname"),
+    "pg_catalog.pg_settings": "pg_catalog.lower(name) OPERATOR(pg_catalog.=) ANY (ARRAY["
     + ", ".join(f"'{name}'" for name in sorted(READABLE_SETTINGS))
-    + "])"
+    + "])",
 }
 # Options of BEGIN and SET TRANSACTION that cannot widen anything.
 TRANSACTION_OPTIONS = frozenset({"transaction_isolation", "transaction_read_only", "transaction_deferrable"})

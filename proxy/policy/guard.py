@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from proxy.policy import builtins, caps, facts, lexical, oracle, substitute
-from proxy.policy.bind import Bound
+from proxy.policy import arguments, builtins, caps, facts, lexical, oracle, substitute
+from proxy.policy.bind import Bound, Shown
 from proxy.policy.caps import FULL, Caps
 from proxy.policy.oracle import Node, RawStatement
 from proxy.policy.refusal import Refused
@@ -49,6 +49,10 @@ _PINNED = frozenset(
         "work_mem",
     }
 )
+LOCK_TIMEOUT = 5.0
+_SHORTER = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+_TIME = re.compile(r"(\d{1,9}) *(ms|s|min|h|d)?")
+_UNITS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 _ONLY_ON = ("standard_conforming_strings", "default_transaction_read_only", "transaction_read_only")
 _INNER = {
     "ExplainStmt": re.compile(rb"\(|\b(?:select|with|values|table)\b", re.I),
@@ -122,7 +126,7 @@ class Guard:
         judged.functions = sorted({".".join(words) for words in walk.functions})
         shown = [r.shown for r in walk.references]
         judged.partial = sorted(
-            {s.relation.qualified for s in shown if s.substitute and s.relation.schema != "pg_catalog"}
+            {s.relation.qualified for s in shown if s.substitute and s.relation.schema not in SYSTEM_SCHEMAS}
         )
         if explain and any(s.unplanned for s in shown):
             raise Refused(
@@ -132,7 +136,7 @@ class Guard:
             facts.agree(text.decode(), walk, ctes)
         judged.by_literal = walk.names.by_literal
         judged.opaque = any(s.relation.kind in "vmf" and s.relation.schema not in SYSTEM_SCHEMAS for s in shown)
-        judged.edits = substitute.edits_for(sql, walk)
+        judged.edits = substitute.edits_for(sql, walk) + arguments.edits_for(sql, walk)
 
     def _select_stmt(self, sql: bytes, raw: RawStatement, judged: Judged) -> None:
         judged.kind = "select"
@@ -186,6 +190,9 @@ class Guard:
             judged.kind = "copy"
             return
         shown = Walk(self.bound, self._caps).names.relation(node["relation"])
+        if shown.substitute and node.get("attlist") and "whereClause" not in node:
+            self._copy_columns(sql, node, shown, judged)
+            return
         if shown.substitute or "whereClause" in node:
             raise Refused(
                 "substitute",
@@ -193,6 +200,19 @@ class Guard:
                 f"COPY (SELECT * FROM {shown.relation.qualified}) TO STDOUT works.",
             )
         judged.tables = [shown.relation.qualified]
+
+    @staticmethod
+    def _copy_columns(sql: bytes, node: Node, shown: Shown, judged: Judged) -> None:
+        """COPY t (a, b) of a table of which parts are hidden becomes COPY (SELECT a, b FROM its substitute)."""
+        name, wanted = shown.relation.qualified, oracle.names(node["attlist"])
+        hidden = [c for c in wanted if c not in shown.columns]
+        if hidden:
+            raise Refused("substitute", f"{name}.{hidden[0]} is hidden", f"Shown are {', '.join(shown.columns)}.")
+        edit, query = substitute.copied(sql, node["relation"], wanted, shown)
+        del node["relation"], node["attlist"]
+        node["query"] = query
+        judged.tables = judged.partial = [name]
+        judged.edits = [edit]
 
     # -- the session -------------------------------------------------------------------------------------------------
 
@@ -232,6 +252,8 @@ class Guard:
                 # The server's LOG lines hold statements as forwarded: filters, masks, keys.
                 raise Refused("setting", "log and debugging messages are refused", "notice is the lowest level")
             return
+        if name in _SHORTER and self._shorter(name, values):
+            return
         if name == "search_path" and [str(v) for v in values] == list(self.bound.path):
             return
         if name in _ONLY_ON and words in (["on"], ["true"], ["1"], ["yes"]):
@@ -243,6 +265,14 @@ class Guard:
             f"{name} is pinned for the session",
             "It follows from the policy." if name in _PINNED else "It is not on the list of harmless settings.",
         )
+
+    def _shorter(self, name: str, values: list[Any]) -> bool:
+        """Whether a time limit is set to something, and to no more than the session starts with."""
+        limits = self.bound.policy.limits
+        starts = {"statement_timeout": limits.statement_timeout, "lock_timeout": LOCK_TIMEOUT}
+        most = starts.get(name, limits.transaction)
+        wanted = _milliseconds(values[0]) if len(values) == 1 else None
+        return wanted is not None and most is not None and 0 < wanted <= most * 1000
 
     def _variable_show_stmt(self, _: bytes, raw: RawStatement, judged: Judged) -> None:
         name = builtins.setting(raw.node["name"])
@@ -307,6 +337,12 @@ def _plain_value(arg: Node) -> str | int | float | bool | None:
             value: str | int | float | bool = node[key].get(field_name, 0 if key == "ival" else "")
             return value
     return None
+
+
+def _milliseconds(value: Any) -> int | None:
+    """A time limit as SET takes it; None for other forms."""
+    match = _TIME.fullmatch(str(value).strip())
+    return int(match[1]) * _UNITS[match[2] or "ms"] if match and not isinstance(value, bool) else None
 
 
 def _inner_text(sql: bytes, raw: RawStatement, inner: Node) -> bytes:

@@ -17,10 +17,9 @@ from typing import Protocol
 import structlog
 
 from proxy.catalog import Catalog
-from proxy.policy import describe, oracle, substitute
+from proxy.policy import caps, describe, oracle, substitute
 from proxy.policy.bind import Bound, Problem
-from proxy.policy.caps import LIGHT
-from proxy.policy.guard import Guard, Judged
+from proxy.policy.guard import LOCK_TIMEOUT, Guard, Judged
 from proxy.policy.model import Limits, Policy, tighter
 from proxy.policy.names import Names
 from proxy.policy.oracle import RawStatement
@@ -136,7 +135,7 @@ class Judge:
         self.catalog = catalog
         self.bound = Bound(policy, catalog, key, views)
         self._guard = Guard(self.bound)
-        self._light = Guard(self.bound, LIGHT)
+        self._light = Guard(self.bound, caps.LIGHT)
         self._names = Names(self.bound)
         self._texts: dict[bytes, Judgement] = {}
         self._shapes: dict[bytes, Judgement] = {}
@@ -194,7 +193,7 @@ class Judge:
             found = replace(same, statements=(replace(same.statements[0], sql=text.strip()),), forward=sql)
             self._keep_text(sql, found)
             return found
-        if len(sql) > LIGHT.bytes:
+        if len(sql) > caps.LIGHT.bytes:
             return None
         found = self._uncached(sql, self._light)
         if any(s.rule.removeprefix("observe.") in _TOO_HEAVY for s in found.statements):
@@ -241,7 +240,7 @@ class Judge:
     @staticmethod
     def _shape(sql: bytes) -> bytes | None:
         """The normalized shape, where asking for it is safe and cheap."""
-        if b"/*" in sql or not _PLAIN.match(sql):
+        if len(sql) > caps.SHAPE_BYTES or sql.count(b"(") > caps.SHAPE_PARENS or b"/*" in sql or not _PLAIN.match(sql):
             return None
         return oracle.normalize(sql)
 
@@ -400,7 +399,7 @@ def startup_settings(policy: Policy, server_version_num: int, limits: Limits | N
         "search_path": ", ".join(path) or '""',
         "standard_conforming_strings": "on",
         "client_encoding": "UTF8",
-        "lock_timeout": "5000",
+        "lock_timeout": str(round(LOCK_TIMEOUT * 1000)),
     }
     if limits.statement_timeout is not None:
         settings["statement_timeout"] = str(max(1, round(limits.statement_timeout * 1000)))

@@ -85,7 +85,7 @@ class Names:
         raise Refused(
             "catalog" if system else "table",
             f"{words} cannot be read under the policy {self.bound.policy.name}",
-            self._readable_hint(name),
+            builtins.CATALOG_HINTS.get(name, "psql's \\d commands work.") if system else self._readable_hint(name),
             node.get("location"),
         )
 
@@ -120,11 +120,13 @@ class Names:
         known = name in builtins.FUNCTIONS or name in allow or (schema is not None and name in builtins.QUALIFIED_ONLY)
         if schema == "information_schema" and name in builtins.INFORMATION_SCHEMA_FUNCTIONS:
             return []
+        if builtin and name in builtins.CODE:
+            raise Refused("function", "the code of functions is not shown", builtins.CODE[name], location)
         if builtin and not known:
             raise Refused(
                 "function",
                 f"the function {name}() is not on the list of functions without side effects",
-                "" if schema else self._function_hint(name),
+                self._function_hint(name),
                 location,
             )
         refused = [f for f in rivals if not self.bound.function_allowed(f)]
@@ -141,6 +143,8 @@ class Names:
     def _function_hint(self, name: str) -> str:
         if name in builtins.QUALIFIED_ONLY:
             return f"Drivers may ask pg_catalog.{name}()."
+        if name in builtins.FUNCTION_HINTS:
+            return builtins.FUNCTION_HINTS[name]
         allowed = sorted(".".join(f) for f in self.bound.allowed_functions)
         return f"Beside Postgres's own the policy allows {', '.join(allowed)}." if allowed else ""
 
@@ -158,7 +162,9 @@ class Names:
             self._format(_constant(arguments[0]), location)
         if name in builtins.NAMING and arguments:
             self._named(_constant(arguments[0]), location)
-        rivals = self.function(node["funcname"], location)
+        limited = name in builtins.LIMITED and words[:-1] in ((), ("pg_catalog",))  # see `arguments`
+        self.by_literal |= limited
+        rivals = self.function(node["funcname"], location, allow=(name,) if limited else ())
         if name in builtins.SIZED and words[:-1] in ((), ("pg_catalog",)) and len(arguments) > builtins.SIZED[name]:
             self.by_literal = True
             size = _constant(arguments[builtins.SIZED[name]])
@@ -190,15 +196,10 @@ class Names:
         return None not in given and given in own
 
     def _settings(self, name: str, words: tuple[str, ...], arguments: list[Any], location: int | None) -> bool:
-        """current_setting and set_config: allowed for settings that change or tell nothing that matters."""
+        """set_config: allowed for settings that change nothing that matters."""
         if words[:-1] not in ((), ("pg_catalog",)):
             return False
-        self.by_literal |= name in builtins.SETTING_READERS | builtins.SETTING_WRITERS
-        if name in builtins.SETTING_READERS:
-            setting = _constant(arguments[0]) if arguments else None
-            if isinstance(setting, str) and builtins.setting(setting) in builtins.READABLE_SETTINGS:
-                return True
-            raise Refused("setting", "this setting is not shown", "", location)
+        self.by_literal |= name in builtins.SETTING_WRITERS
         if name in builtins.SETTING_WRITERS:
             setting = _constant(arguments[0]) if arguments else None
             if isinstance(setting, str) and builtins.setting(setting) in builtins.WRITABLE_SETTINGS - _VALUED:
@@ -239,6 +240,10 @@ class Names:
     def _own_type(self, schema: str, name: str, location: int | None) -> None:
         found = self.catalog.types_by_name[schema, name]
         if found.kind == "c":
+            if self.catalog.by_name[schema, name].kind == "c":  # CREATE TYPE … AS, no table's rows
+                if schema in self.bound.schemas and not found.runs_code:
+                    return
+                raise Refused("type", f"the type {schema}.{name} cannot be used", "", location)
             shown = self.bound.relations.get((schema, name))
             if shown is None or shown.substitute or found.runs_code:
                 raise Refused("type", f"the row type {schema}.{name} cannot be used", "", location)
@@ -272,7 +277,8 @@ class Names:
         elif target == "regnamespace":
             words = oracle_identifier(value)
             if words is None or words[-1] not in self.bound.schemas | {"pg_catalog", "information_schema"}:
-                raise Refused("table", f"the schema {value} is not in the policy", "", location)
+                hint = f"The policy shows tables of {', '.join(sorted(self.bound.schemas))}."
+                raise Refused("table", f"the schema {value} is not in the policy", hint, location)
         else:
             words = oracle_identifier(value.partition("(")[0])
             if words is None or target in ("regoper", "regoperator"):
@@ -304,7 +310,8 @@ class Names:
         words = oracle_identifier(value)
         found = self.bound.resolve(words[-2] if len(words) > 1 else None, words[-1]) if words else None
         if found is None or found not in self.bound.relations:
-            raise Refused("table", f"{value} cannot be read under the policy {self.bound.policy.name}", "", location)
+            reason = f"{value} cannot be read under the policy {self.bound.policy.name}"
+            raise Refused("table", reason, self._readable_hint(words[-1] if words else ""), location)
 
     def user_cast(self, node: Node, types: dict[str, str | None]) -> None:
         """Refuses a cast that a function which is not allowed could carry out. (CREATE CAST in the manual.)"""

@@ -35,6 +35,7 @@ BARE = {
     "pathspec": "JsonTablePathSpec",
     "returning": "JsonReturning",
     "typeName": "TypeName",
+    "val": "JsonValueExpr",
     "value": "JsonValueExpr",
 }
 SELECT_FIELDS = frozenset(

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from proxy.policy import columns, oracle
+from proxy.policy import builtins, columns, oracle
 from proxy.policy.bind import Bound, Shown
 from proxy.policy.caps import FULL, Caps
 from proxy.policy.columns import Columns
@@ -38,11 +38,12 @@ class Walk:
     queries: list[Query] = field(default_factory=list)
     column_refs: list[Node] = field(default_factory=list)
     functions: list[tuple[str, ...]] = field(default_factory=list)
+    calls: list[Node] = field(default_factory=list)
     stars: list[str | None] = field(default_factory=list)
+    _unread: set[int] = field(default_factory=set)
     _count: int = 0
     _level: Level = field(default_factory=lambda: Level(None))
     _later: list[tuple[Node, tuple[str, ...], Level, bool]] = field(default_factory=list)
-    _calls: list[Node] = field(default_factory=list)
     _casts: list[Node] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -310,6 +311,9 @@ class Walk:
             elif node.get("subLinkType") == "ANY_SUBLINK":
                 self.bound.check_operator(("=",), node.get("location"))
             self.walk(node.get("testexpr"), ctes)
+            if node.get("subLinkType") == "EXISTS_SUBLINK":  # EXISTS (SELECT * …) reads no column
+                targets = node["subselect"]["SelectStmt"].get("targetList", [])
+                self._unread |= {id(target["ResTarget"]["val"].get("ColumnRef")) for target in targets}
             self.select(node["subselect"]["SelectStmt"], ctes)
         elif kind == "SelectStmt":
             self.select(node, ctes)
@@ -331,7 +335,8 @@ class Walk:
         words = oracle.names(node["fields"])
         self.column_refs.append(node)
         if words[-1] == "*":
-            self.stars.append(words[-2] if len(words) > 1 else None)
+            if id(node) not in self._unread:
+                self.stars.append(words[-2] if len(words) > 1 else None)
             return
         if len(words) > 1:
             self._later.append((node, words, self._level, self._level.in_from))
@@ -349,7 +354,7 @@ class Walk:
     def _call(self, node: Node, ctes: Ctes) -> None:
         words = oracle.names(node["funcname"])
         self.functions.append(words)
-        self._calls.append(node)
+        self.calls.append(node)
         self._fields(node, ctes, ("funcname",))
 
     # -- what needs the whole statement --------------------------------------------------------------------------------
@@ -359,16 +364,34 @@ class Walk:
         for node, words, level, in_from in self._later:
             self._prove_column(node, words, level, in_from)
         known = self._column_types()
-        for call in self._calls:
+        for call in self.calls:
             self.names.call(call, known)
         for cast in self._casts:
             self.names.user_cast(cast, known)
+        self._refuse_absent()
         for star in self.stars:
             for rel in self.rels:
-                if rel.shown and rel.shown.no_star and star in (None, rel.name):
+                if rel.shown and rel.shown.absent and star in (None, rel.name):
                     raise Refused(
                         "catalog", f"* on {rel.shown.relation.qualified} would show code", "Name the columns you need."
                     )
+
+    def _refuse_absent(self) -> None:
+        """Columns of a catalog that are not there get our words: Postgres would call it an error of the query."""
+        absent = [(rel, rel.shown) for rel in self.rels if rel.shown and rel.shown.absent]
+        if not absent:
+            return
+        for ref in self.column_refs:
+            words = oracle.names(ref["fields"])
+            for rel, shown in absent:
+                if (
+                    words[-1] in shown.absent
+                    and words[-2:-1] in ((), (rel.name,))
+                    and not any(words[-1] in r.columns.names for r in self.rels)
+                ):
+                    what = f"{shown.relation.name}.{words[-1]} is not shown: it holds code or tells about hidden data"
+                    hint = builtins.ABSENT_HINTS.get(words[-1], "Name the columns you need.")
+                    raise Refused("catalog", what, hint, ref.get("location"))
 
     def _prove_column(self, node: Node, words: tuple[str, ...], level: Level, in_from: bool) -> None:
         """`a.b` may stand only where b cannot be a function: a proven column of every a, or no function's name."""

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from proxy.policy import oracle
+from proxy.policy.bind import Shown
 from proxy.policy.builtins import quote
 from proxy.policy.entries import Query, Reference, Rel
 from proxy.policy.oracle import Node
@@ -21,8 +22,11 @@ from proxy.policy.scope import Walk
 
 _WORD = rb'(?:"(?:[^"]|"")*"|[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*)'
 _GAP = rb"(?:[ \t\n\r\f\v]|--[^\n\r]*[\n\r]|/\*.*?\*/)*"
-_NAMES = {n: re.compile(_GAP.join([_WORD] + [rb"\.", _WORD] * (n - 1)), re.S) for n in (1, 2, 3)}
+NAMES = {n: re.compile(_GAP.join([_WORD] + [rb"\.", _WORD] * (n - 1)), re.S) for n in (1, 2, 3)}
 _PREFIXES = {n: re.compile(_GAP.join([_WORD, rb"\.", rb""] * n), re.S) for n in (1, 2)}
+_COLUMN_LIST = re.compile(
+    _GAP + rb"\(" + _GAP + _WORD + rb"(?:" + _GAP + rb"," + _GAP + _WORD + rb")*" + _GAP + rb"\)", re.S
+)
 _GROUP_BY = re.compile(rb"group[ \t\n\r\f\v]+by[ \t\n\r\f\v]+\Z", re.I)
 _USED_IN = ("targetList", "havingClause", "sortClause", "windowClause", "distinctClause")
 
@@ -83,13 +87,13 @@ def _tree_of(substitute: str) -> Node:
 
 def _replaced(sql: bytes, reference: Reference, *, system_column: bool) -> Edit:
     shown, start = reference.shown, reference.location
-    match = _NAMES[len(reference.written)].match(sql, start)
+    match = NAMES[len(reference.written)].match(sql, start)
     if match is None or shown.substitute is None:
         raise Refused("substitute", "the table's name cannot be found in the text", "", start)
     node = reference.holder[reference.key]["RangeVar"]
     alias = "" if reference.alias is not None else f" AS {quote(shown.relation.name)}"
     substitute = shown.substitute
-    if shown.relation.schema == "pg_catalog" and system_column:
+    if shown.relation.schema == "pg_catalog" and shown.relation.kind == "r" and system_column:
         substitute = substitute.replace("SELECT ", "SELECT tableoid, ", 1)
     if shown.view is not None:
         schema, name = shown.view
@@ -103,6 +107,19 @@ def _replaced(sql: bytes, reference: Reference, *, system_column: bool) -> Edit:
     }
     reference.holder[reference.key] = {"RangeSubselect": replacement}
     return Edit(start, match.end(), f"({substitute}){alias}".encode())
+
+
+def copied(sql: bytes, relation: Node, columns: tuple[str, ...], shown: Shown) -> tuple[Edit, Node]:
+    """What stands for `t (a, b)` in COPY t (a, b) TO, and its tree. Raises Refused where the text is not found."""
+    start, words = relation.get("location", 0), len(relation.keys() & {"catalogname", "schemaname", "relname"})
+    name = NAMES[words].match(sql, start)
+    listed = _COLUMN_LIST.match(sql, name.end()) if name else None
+    if listed is None:
+        raise Refused("substitute", "the table's columns cannot be found in the text", "", start)
+    source = ".".join(quote(w) for w in shown.view) if shown.view else f"({shown.substitute})"
+    select = f"SELECT {', '.join(quote(c) for c in columns)} FROM {source} AS {quote(shown.relation.name)}"
+    (inner,) = oracle.statements(select.encode())
+    return Edit(start, listed.end(), f"({select})".encode()), {inner.kind: inner.node}
 
 
 def _unqualified(sql: bytes, ref: Node, restricted: list[Reference]) -> Edit | None:

@@ -35,8 +35,15 @@ def test_the_lists_name_what_exists(shop_catalog: Catalog) -> None:
 
 
 def test_catalogs_with_data_or_code_are_not_on_the_list() -> None:
-    closed = "pg_authid pg_statistic pg_stats pg_views pg_matviews pg_rules pg_rewrite pg_shadow pg_user_mapping"
+    closed = "pg_authid pg_statistic pg_stats pg_rules pg_shadow pg_user_mapping"
     assert not builtins.CATALOGS & set(closed.split())
+    code = {
+        ("pg_views", "definition"),
+        ("pg_matviews", "definition"),
+        ("pg_proc", "prosrc"),
+        ("pg_rewrite", "ev_action"),
+    }
+    assert {(c, n) for c, hidden in builtins.CATALOG_HIDDEN.items() for n, sql in hidden.items() if sql is None} >= code
 
 
 def test_quote() -> None:

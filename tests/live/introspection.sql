@@ -1,0 +1,44 @@
+-- Beside the shop: one of every kind of object that clients list. What holds XYZZY must not be seen through daypass.
+create table app.plain (
+    id serial primary key, v text collate "C", n numeric generated always as (1) stored,
+    u uuid default gen_random_uuid(), constraint filled check (v <> ''));
+comment on table app.plain is 'a comment';
+comment on column app.plain.v is 'a comment of a column';
+create type app.pair as (a integer, b text);
+create domain app.short as varchar(10);
+create table app.paired (id integer primary key, p app.pair, s app.short);
+insert into app.paired values (1, (2, 'two'), 'short');
+create view app.paid as select id, status from app.orders where status = 'paid';
+create materialized view app.products_copy as select id, name from app.products;
+create view hr.rich as select person from hr.salaries where amount > 100 and person <> 'XYZZY';
+create index orders_placed on app.orders (placed_at desc) where status <> 'new';
+create function app.coded(i integer) returns integer language plpgsql as $$ begin return length('XYZZY') + i; end $$;
+create procedure app.act() language sql begin atomic select 'XYZZY'; end;
+create aggregate app.total(integer) (sfunc = int4pl, stype = integer, initcond = '0');
+create function app.same(integer, integer) returns boolean language sql immutable begin atomic select $1 = $2; end;
+create operator app.=== (function = app.same, leftarg = integer, rightarg = integer);
+create function app.on_change() returns trigger language plpgsql as $$ begin return new; end $$;
+create trigger changed before update on app.plain for each row execute function app.on_change();
+create rule quiet as on delete to app.plain do instead nothing;
+create policy mine on app.plain using (v <> 'closed');
+create statistics app.plain_stats (dependencies) on id, v from app.plain;
+create collation app.german (locale = 'C');
+create text search configuration app.simple_config (copy = simple);
+create text search dictionary app.simple_words (template = simple);
+create publication everything for table app.orders;
+create foreign data wrapper nowhere;
+create server far foreign data wrapper nowhere options (host 'far.example');
+create user mapping for public server far options (user 'somebody', password 'XYZZY');
+create foreign table app.remote (id integer) server far;
+create table app.child () inherits (app.plain);
+create function app.on_ddl() returns event_trigger language plpgsql as $$ begin end $$;
+create event trigger watched on ddl_command_end execute function app.on_ddl();
+alter default privileges in schema app grant select on tables to public;
+select lo_from_bytea(4711, 'XYZZY');
+comment on large object 4711 is 'a large object';
+alter event trigger watched disable;
+alter role postgres in database introspection set work_mem to '64MB';
+insert into hr.salaries values ('XYZZY', 12345678);
+insert into app.customers (name, email, ssn, country) values ('Mia', 'mia@example.com', 'XYZZY', 'DE');
+refresh materialized view app.products_copy;
+analyze;
