@@ -20,6 +20,13 @@ import typer
 from proxy.cli.output import USAGE, fail, note, stdout, styled
 from proxy.clock import SystemClock
 
+ADMIN_SQL = (
+    "CREATE ROLE daypass_admin LOGIN CREATEROLE PASSWORD '…';",
+    "GRANT CREATE ON DATABASE app TO daypass_admin;",
+    "GRANT USAGE ON SCHEMA app TO daypass_admin WITH GRANT OPTION;",
+    "GRANT SELECT ON ALL TABLES IN SCHEMA app TO daypass_admin WITH GRANT OPTION;",
+)
+"""What the role of a new configuration needs; the template of config.yaml says the same."""
 DAYS = 825  # the longest that common clients accept from a certificate
 
 
@@ -115,10 +122,12 @@ def _next_steps(folder: Path, made: list[str]) -> None:
         console.print(f"  {path}")
     console.print()
     console.print(styled("Next:", "bold"))
+    admin = "As the database's owner, make the role that makes a role for each grant (config.yaml says more):"
     for number, (what, line) in enumerate(
         [
             ("Name your database in config.yaml, and what may be read of it in policies/vendor-readonly.yaml.", ""),
-            ("Give the password of the database's role:", "export APP_PASSWORD=…"),
+            (admin, "\n       ".join(ADMIN_SQL)),
+            ("Give the password of that role:", "export APP_PASSWORD=…"),
             ("See whether all is well:", f"daypass -c {config} doctor"),
             ("Run the proxy:", f"daypass -c {config} serve"),
             (

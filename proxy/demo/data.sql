@@ -1,8 +1,7 @@
 -- The demonstration's data: a small online shop, made up, seeded, the same in every run.
 -- Phone numbers, domains and social security numbers are from ranges that are given to nobody.
--- Loaded as superuser into an empty database; `shop_reader` is the shared read-only role that sessions use.
--- It may read the whole of schema app, ssn included, as such roles can in most companies: what the vendor does
--- not see of it is daypass's doing. It has no right on hr at all, so two locks stand on hr.salaries.
+-- Loaded as superuser into an empty database; `daypass_admin` is the role with which daypass makes a role for each grant.
+-- It may read schema app and pass that on, it is no superuser, and it has no right on hr at all.
 begin;
 select setseed(0.42);
 
@@ -100,7 +99,7 @@ create index on app.orders (customer_id);
 create index on app.orders (placed_at);
 create index on app.events (at);
 
-grant usage on schema app to shop_reader;
-grant select on all tables in schema app to shop_reader;
+grant usage on schema app to daypass_admin with grant option;
+grant select on all tables in schema app to daypass_admin with grant option;
 commit;
 analyze;

@@ -20,7 +20,7 @@ from rich.syntax import Syntax
 
 from proxy.demo.client import ClientError, connect
 from proxy.demo.postgres import PostgresError
-from proxy.demo.script import STEPS, Step
+from proxy.demo.script import STEPS, WALL, Step
 from proxy.demo.served import ServedError
 from proxy.demo.stage import Stage
 
@@ -63,9 +63,11 @@ class Play:
             f"policy {grant['policy']}, until {_clock(grant['expires_at'])}\n"
         )
         self._vendor(stage, grant)
+        self._wall(stage, grant)
         self._expired(stage, short)
         self._check("nothing in the database changed", stage.fingerprint() == before)
         self._owner(stage, grant)
+        self._end(stage, grant)
 
     def _vendor(self, stage: Stage, grant: dict[str, Any]) -> None:
         try:
@@ -89,6 +91,25 @@ class Play:
         self._console.print(Syntax(step.sql, "postgresql", theme="ansi_dark", background_color="default"))
         self._console.print(escape(answer), style="red" if answer.startswith("ERROR") else "", highlight=False)
         self._check(step.title, step.complaint(answer) is None, step.complaint(answer))
+
+    def _wall(self, stage: Stage, grant: dict[str, Any]) -> None:
+        """The role of the grant, asked without daypass in between: Postgres itself keeps what is hidden."""
+        role = stage.role(grant)
+        self._title("Had daypass been fooled: the vendor's role, asked past it")
+        for sql, refused in WALL:
+            answer = stage.as_role(role, sql)
+            self._console.print(f"\n{role}=> {escape(sql)}", highlight=False)
+            self._console.print(escape(answer), style="red" if answer.startswith("ERROR") else "", highlight=False)
+            self._check(f"past daypass: {sql}", answer.startswith("ERROR:") is refused, answer)
+
+    def _end(self, stage: Stage, grant: dict[str, Any], seconds: float = 10.0) -> None:
+        """The grant ends, and its role with it."""
+        self._shell(stage, "grant", "revoke", grant["grant"], "--reason", "done", "-o", "table")
+        deadline = time.monotonic() + seconds
+        while (role := stage.role(grant)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self._console.print("its role in Postgres is dropped" if not role else f"its role {role} is still there")
+        self._check("the grant's role is dropped with it", not role, role)
 
     def _expired(self, stage: Stage, grant: dict[str, Any]) -> None:
         self._console.print("\n[dim]-- another vendor, whose grant of one second is over[/dim]")

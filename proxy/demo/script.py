@@ -67,3 +67,11 @@ STEPS = (
         shows=("(2 rows)", "delivered"),
     ),
 )
+
+# What the vendor's own Postgres role answers to somebody who has got past daypass: (statement, refused).
+WALL = (
+    ("select ssn from app.customers limit 1;", True),
+    ("select salary from hr.salaries limit 1;", True),
+    ("update app.orders set status = 'paid';", True),
+    ("select count(*) from app.orders;", False),
+)

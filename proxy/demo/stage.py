@@ -24,16 +24,17 @@ from proxy.demo.postgres import PostgresServer
 from proxy.demo.served import Served, ServedError, initialised
 
 DATABASE = "shop"
-READER = "shop_reader"
+ADMIN = "daypass_admin"
 POLICY = "vendor-readonly"
 PASSWORD_VARIABLE = "DEMO_SHOP_PASSWORD"  # noqa: S105 - a variable's name
 
-# What a vendor could have changed, in one word: rows, the sequence, the catalog.
+# What a vendor could have changed, in one word: rows, the sequence, the catalog but for daypass's own views.
 FINGERPRINT = """
 select md5(concat_ws('|', (select sum(hashtextextended(c::text, 0)) from app.customers c),
     (select count(*) from app.orders), (select count(*) from app.order_items), (select count(*) from app.events),
     (select sum(salary) from hr.salaries), (select last_value::text || is_called from app.invoice_seq),
-    (select count(*) from pg_class), (select count(*) from pg_proc)))
+    (select count(*) from pg_class where relnamespace::regnamespace::text !~ '^daypass_'),
+    (select count(*) from pg_proc)))
 """
 ROWS = """
 select sum(reltuples)::bigint from pg_class
@@ -79,6 +80,24 @@ class Stage:
             row = conn.execute(FINGERPRINT).fetchone()
         return str(row[0]) if row else ""
 
+    def role(self, grant: dict[str, Any]) -> str:
+        """The Postgres role of a grant; empty when there is none."""
+        with self._superuser(DATABASE) as conn:
+            name = "daypass_%_" + str(grant["grant"]).replace("-", "")
+            row = conn.execute("select rolname from pg_roles where rolname like %s", [name]).fetchone()
+        return str(row[0]) if row else ""
+
+    def as_role(self, role: str, sql: str) -> str:
+        """What Postgres itself answers a role, past daypass: the first row, or the error."""
+        import psycopg  # noqa: PLC0415 - only the demo needs it
+
+        with self._superuser(DATABASE) as conn:
+            conn.execute(f'set role "{role}"')
+            try:
+                return str((conn.execute(sql).fetchone() or [""])[0])
+            except psycopg.Error as error:
+                return f"ERROR:  {str(error).strip().splitlines()[0]}"
+
     # -- inside
 
     def _build(self) -> None:
@@ -117,8 +136,9 @@ class Stage:
 
     def _load(self) -> int:
         with self._superuser("postgres") as conn:
-            conn.execute(f"create role {READER} login password '{self._password}'")
+            conn.execute(f"create role {ADMIN} login createrole password '{self._password}'")
             conn.execute(f"create database {DATABASE}")
+            conn.execute(f"grant create on database {DATABASE} to {ADMIN}")
         with self._superuser(DATABASE) as conn:
             conn.execute(_resource("data.sql"))
             row = conn.execute(ROWS).fetchone()
@@ -136,7 +156,7 @@ class Stage:
                 "port": self.postgres.port,
                 "dbname": DATABASE,
                 "tls": "disable",  # the wheel's server was built without OpenSSL; this is loopback
-                "credential": {"mode": "shared", "user": READER, "password_env": PASSWORD_VARIABLE},
+                "credential": {"mode": "ephemeral", "user": ADMIN, "password_env": PASSWORD_VARIABLE},
             }
         }
         (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))

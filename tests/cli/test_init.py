@@ -9,7 +9,7 @@ import pytest
 from cryptography import x509
 from typer.testing import CliRunner
 
-from proxy.cli.init import make_certificate
+from proxy.cli.init import ADMIN_SQL, make_certificate
 from proxy.cli.main import app
 from proxy.cli.output import Failure
 from proxy.config import load, not_yet, warnings
@@ -22,6 +22,8 @@ runner = CliRunner()
 def test_what_it_makes_is_ready(house: Path) -> None:
     config = load(house / "config.yaml")
     assert not_yet(config) == warnings(config) == []
+    assert config.databases["app"].credential.mode == "ephemeral"
+    assert all(line in (house / "config.yaml").read_text() for line in ADMIN_SQL)
     policies = Policies(config.policies)
     assert policies.load() == []
     assert list(policies.names()) == ["vendor-readonly"]

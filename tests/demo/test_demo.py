@@ -59,6 +59,8 @@ def test_once_ends_by_itself_with_0(tmp: Path, client: str) -> None:
     assert "✗ REFUSED by rule table" in done.stdout  # the replay
     assert "o***@example.org" in done.stdout
     assert "expired" in done.stdout
+    assert "ERROR:  permission denied for table customers" in done.stdout  # Postgres's own word, past daypass
+    assert "its role in Postgres is dropped" in done.stdout
     assert "900-00-" not in done.stdout  # no social security number anywhere
     assert not list(tmp.iterdir())
 
