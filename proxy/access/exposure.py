@@ -26,6 +26,9 @@ JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname NOT IN ('pg_catalog', 'information_schema')
   AND n.nspname !~ '^(pg_|daypass_)' AND pg_catalog.has_schema_privilege('public', n.oid, 'USAGE')
   AND pg_catalog.has_any_column_privilege('public', c.oid, 'SELECT') ORDER BY 1"""
+CREATABLE = """
+SELECT pg_catalog.quote_ident(nspname) FROM pg_catalog.pg_namespace
+WHERE nspname !~ '^(pg_|daypass_)' AND pg_catalog.has_schema_privilege('public', oid, 'CREATE') ORDER BY 1"""
 BUILTIN = """
 SELECT p.oid::pg_catalog.regprocedure::text FROM pg_catalog.pg_proc p
 WHERE p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace AND p.proname ~ $1
@@ -50,6 +53,12 @@ class Exposure:
     sql: tuple[str, ...]
 
 
+async def open_definers(connection: Connection, schemas: Collection[str]) -> list[str]:
+    """The SECURITY DEFINER functions that a grant's role could call: they read with their owner's rights."""
+    rows = await connection.fetch(DEFINERS)
+    return [signature for schema, _, signature, _, usable in rows if usable or schema in schemas]
+
+
 async def exposures(connection: Connection, schemas: Collection[str]) -> list[Exposure]:
     """All of them in the connection's database; `schemas` are those that policies give USAGE on."""
     found = []
@@ -70,6 +79,9 @@ async def exposures(connection: Connection, schemas: Collection[str]) -> list[Ex
                 "warning", f"table {relation}", "everybody can read it", (f"REVOKE SELECT ON {relation} FROM PUBLIC;",)
             )
         )
+    for (schema,) in await connection.fetch(CREATABLE):
+        sql = f"REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC;"
+        found.append(Exposure("warning", f"schema {schema}", "everybody can create in it", (sql,)))
     database = await connection.fetchval("SELECT pg_catalog.quote_ident(pg_catalog.current_database())")
     if await connection.fetchval(
         "SELECT pg_catalog.has_database_privilege('public', pg_catalog.current_database(), 'TEMP')"

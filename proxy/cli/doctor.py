@@ -24,6 +24,7 @@ from rich.text import Text
 
 from proxy import catalog
 from proxy import config as settings
+from proxy.access import exposure
 from proxy.access.store import Store, StoreError
 from proxy.cli.config import policy_findings
 from proxy.cli.options import ConfigOption, OutputOption
@@ -73,8 +74,16 @@ async def _all(path: Path) -> list[Check]:
     checks += [Check("warn", "config", str(finding)) for finding in settings.warnings(config)]
     checks += [*_policies(config), *_certificate(config), await _state(config), *_recordings(config), _clock()]
     for name, database in config.databases.items():
-        checks += [check async for check in _database(name, database)]
+        checks += [check async for check in _database(name, database, _schemas(config, name))]
     return checks
+
+
+def _schemas(config: Config, database: str) -> set[str]:
+    """The schemas that policies for this database name."""
+    policies = Policies(config.policies)
+    policies.load()
+    mine = [policy for policy in map(policies.get, policies.names()) if database in policy.databases]
+    return {table.split(".")[0] for policy in mine for table in policy.model.tables}
 
 
 def _policies(config: Config) -> Iterator[Check]:
@@ -161,7 +170,7 @@ def _clock() -> Check:
     return Check("ok", "clock", shown)
 
 
-async def _database(name: str, database: Database) -> AsyncIterator[Check]:
+async def _database(name: str, database: Database, schemas: set[str]) -> AsyncIterator[Check]:
     what = f"database {name}"
     where = f"{database.host}:{database.port}/{database.dbname} as {database.credential.user}"
     try:
@@ -177,7 +186,7 @@ async def _database(name: str, database: Database) -> AsyncIterator[Check]:
         return
     try:
         ephemeral = database.credential.mode == "ephemeral"
-        for check in await _questions(connection, what, where, ephemeral=ephemeral):
+        for check in await _questions(connection, what, where, schemas, ephemeral=ephemeral):
             yield check
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         yield Check("fail", what, f"{where}: {error}", "the connection was lost while asking")
@@ -186,7 +195,7 @@ async def _database(name: str, database: Database) -> AsyncIterator[Check]:
 
 
 async def _questions(
-    connection: asyncpg.Connection[asyncpg.Record], what: str, where: str, *, ephemeral: bool
+    connection: asyncpg.Connection[asyncpg.Record], what: str, where: str, schemas: set[str], *, ephemeral: bool
 ) -> list[Check]:
     row = await connection.fetchrow(_ROLE)
     if row is None:
@@ -208,6 +217,10 @@ async def _questions(
     elif row["writable"]:
         text = f"{row['role']} may write to {row['writable']} table(s), for example {row['example']}"
         checks.append(Check("warn", what, text, "grant it SELECT only: the guard should not stand alone"))
+    definers = await exposure.open_definers(connection, schemas)
+    if definers:
+        text = f"everybody may run SECURITY DEFINER functions with their owner's rights: {', '.join(definers)}"
+        checks.append(Check("warn", what, text, "`daypass database check` prints the REVOKEs that close them"))
     apart = abs((SystemClock().now() - row["now"]).total_seconds())
     if apart > 60:
         todo = "synchronise both machines: grants begin and end by this machine's clock"

@@ -35,6 +35,7 @@ class Counts:
 
     logins: dict[str, int] = field(default_factory=dict)
     ends: dict[str, int] = field(default_factory=dict)
+    definers: dict[str, int] = field(default_factory=dict)
     reloads: dict[str, int] = field(default_factory=lambda: {"good": 0, "bad": 0})
 
     def login(self, outcome: str) -> None:
@@ -67,6 +68,12 @@ class Metrics(Collector):
         for name, good in gauges.databases().items():
             known.add_metric([name], good)
         yield known
+        doors = GaugeMetricFamily(
+            "daypass_open_definers", "SECURITY DEFINER functions that everybody may run.", labels=["database"]
+        )
+        for name, number in counts.definers.items():
+            doors.add_metric([name], number)
+        yield doors
         yield _counter("daypass_connections_dropped", "Silent connections dropped to make room.", gauges.dropped())
         yield _counter("daypass_statements", "Statements recorded.", tally.statements)
         yield _counter("daypass_rows", "Rows passed to clients.", tally.rows)

@@ -15,7 +15,9 @@ import asyncpg
 import structlog
 
 from proxy import catalog
+from proxy.access import exposure
 from proxy.access.grants import Grants
+from proxy.access.privileges import Connection
 from proxy.access.roles import Released, RoleError, refuse_released
 from proxy.access.store import StoreError
 from proxy.config import Config, ConfigError, Database
@@ -64,6 +66,7 @@ class Watch:
         self._tasks: list[asyncio.Task[None]] = []
         self.fault: str | None = None
         """Why the state cannot be read; None while it can."""
+        self._definers: dict[str, list[str]] = {}
         self._untried = set(config.databases)
         self._tried = asyncio.Event()
 
@@ -191,6 +194,21 @@ class Watch:
                 except (RoleError, LoginRefused) as problem:
                     session.finish(refusal("policy gone", policy=grant.policy, grant=grant.id), str(problem))
 
+    async def _doors(self, name: str, connection: Connection) -> None:
+        """Say it loudly, once for each change: what these functions read no role keeps, only the guard does."""
+        found = await exposure.open_definers(connection, self._bench.schemas(name))
+        if found != self._definers.get(name, []):
+            log.warning(
+                "security_definer_open",
+                database=name,
+                functions=found,
+                message="everybody may run these with their owner's rights; `daypass database check` prints the REVOKEs"
+                if found
+                else "none is left",
+            )
+        self._definers[name] = found
+        self._counts.definers[name] = len(found)
+
     async def _catalog(self, name: str, database: Database) -> None:
         """Keep the snapshot of one database: taken as soon as it answers, taken again when it has changed."""
         connection: asyncpg.Connection[Any] | None = None
@@ -208,6 +226,7 @@ class Watch:
                     self._bench.know(name, snapshot)
                     self._bench.renew(self._registry)
                     log.info("catalog_read", database=name, revision=snapshot.revision)
+                    await self._doors(name, connection)
                 await self._keeper.settle(name)
                 wait, told = CATALOG_EVERY, ""
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ConfigError) as problem:

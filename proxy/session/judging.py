@@ -68,6 +68,16 @@ class Bench:
         """The snapshot in use."""
         return self._catalogs.get(database)
 
+    def schemas(self, database: str) -> set[str]:
+        """The schemas that policies for this database name."""
+        mine = (self._policies.get(name) for name in self._policies.names())
+        return {
+            name.split(".")[0]
+            for policy in mine
+            if database in policy.databases
+            for name in (*policy.model.tables, *policy.model.functions.allow)
+        }
+
     @property
     def ready(self) -> bool:
         """Whether at least one database can be judged for."""

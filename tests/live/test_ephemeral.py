@@ -181,3 +181,15 @@ def test_a_migration_passes_and_what_is_hidden_stays_hidden(
                 raise AssertionError("the new type never came")
     house.revoke(grant[0])
     assert gone(house)
+
+
+def test_an_open_security_definer_function_is_told_once_for_each_change(
+    make_house: Callable[..., House], pg: PostgresServer
+) -> None:
+    house = ephemeral(make_house, pg)
+    assert house.wait_log("security_definer_open")["functions"] == ["app.leak()"]
+    assert 'daypass_open_definers{database="shop"} 1.0' in house.http("/metrics")[1]
+    with psycopg.connect(house.pg.dsn(house.dbname), autocommit=True) as owner:
+        owner.execute("revoke execute on function app.leak() from public")
+    house.wait_log("security_definer_open", functions=[], timeout=12)
+    assert len([line for line in house.log() if line["event"] == "security_definer_open"]) == 2
