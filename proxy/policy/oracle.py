@@ -79,14 +79,22 @@ def normalize(sql: bytes) -> bytes | None:
 
 def same(one: Any, other: Any) -> bool:
     """Whether two trees are equal but for their locations: whether two texts have one meaning."""
-    if isinstance(one, dict):
-        if not isinstance(other, dict):
+    stack = [(one, other)]
+    while stack:
+        mine, yours = stack.pop()
+        if type(mine) is not type(yours):
             return False
-        keys = one.keys() - _PLACES
-        return keys == other.keys() - _PLACES and all(same(one[key], other[key]) for key in keys)
-    if isinstance(one, list):
-        return isinstance(other, list) and len(one) == len(other) and all(map(same, one, other))
-    return bool(one == other) and type(one) is type(other)
+        if isinstance(mine, dict):
+            if mine.keys() != yours.keys() and mine.keys() - _PLACES != yours.keys() - _PLACES:
+                return False
+            stack += [(value, yours[key]) for key, value in mine.items() if key not in _PLACES]
+        elif isinstance(mine, list):
+            if len(mine) != len(yours):
+                return False
+            stack += zip(mine, yours, strict=True)
+        elif mine != yours:
+            return False
+    return True
 
 
 def names(fields: list[Any]) -> tuple[str, ...]:
