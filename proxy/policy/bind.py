@@ -189,13 +189,14 @@ class Bound:
         return None
 
     def _stricter_parent(self, relation: Relation) -> str | None:
-        """The first table above a partition or inheritance child that has an entry of its own with less in it."""
+        """The first table above a partition or inheritance child that has another entry, with less in it."""
+        own = self.entry(relation)
         for oid in relation.parents:
             parent = self.catalog.by_oid.get(oid)
             if parent is None:
                 continue
             found = self.entry(parent)
-            if found is not None and not found[1].whole:
+            if found is not None and not found[1].whole and (own is None or found[1] != own[1]):
                 return parent.qualified
             above = self._stricter_parent(parent)
             if above:

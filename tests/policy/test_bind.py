@@ -68,3 +68,14 @@ def test_all_names_in_a_substitute_are_qualified(shop_catalog: Catalog) -> None:
     substitute = Bound(policy, shop_catalog).relations["app", "events"].substitute
     assert substitute is not None
     assert "(pg_catalog.lower(kind) = 'kind1') OFFSET 0" in substitute
+
+
+def test_partitions_under_their_parents_own_pattern_are_shown_like_it(shop_catalog: Catalog) -> None:
+    shown = bound(shop_catalog, '  "app.events*": {deny: [payload]}')
+    assert shown.problems == []
+    assert shown.relations["app", "events_2026"].columns == shown.relations["app", "events"].columns
+
+
+def test_a_wider_pattern_does_not_open_a_partition(shop_catalog: Catalog) -> None:
+    shown = bound(shop_catalog, '  "app.*": {}\n  app.events: {deny: [payload]}')
+    assert ("app", "events_2026") in shown.refused

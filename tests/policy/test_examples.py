@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from proxy.catalog import Catalog
-from proxy.cli.policy import run_tests
+from proxy.cli.policy_check import run_tests
 from proxy.policy.judge import Judge
 from proxy.policy.load import Policies
 
