@@ -27,7 +27,7 @@ from proxy.cli.options import ConfigOption, OutputOption, load_config
 from proxy.cli.output import NO, UNREACHABLE, USAGE, emit, fail, grid, rfc3339, styled, warn
 from proxy.clock import SystemClock
 from proxy.config import Config, format_duration, nearest, parse_duration
-from proxy.policy.load import Policies
+from proxy.policy.load import Policies, PolicyError, parse
 from proxy.policy.model import Policy
 from proxy.session.ephemeral import TROUBLE, Keeper
 from proxy.session.judging import Bench
@@ -149,6 +149,8 @@ def show(config: ConfigOption, output: OutputOption, grant: GrantArgument) -> No
     cfg = load_config(config)
     now = SystemClock().now()
     found = _run(cfg, lambda grants: grants.get(grant))
+    if _observes(found.policy_text):
+        warn(f"the policy {found.policy} is in mode: observe: everything is recorded and nothing refused")
 
     def table(console: Console) -> None:
         console.print(styled(f"Grant {found.id}", "bold"))
@@ -257,6 +259,11 @@ def _policy(cfg: Config, name: str, database: str) -> Policy:
         for finding in broken:  # the file that is meant may be one of these
             warn(str(finding))
         _unknown("policy", name, list(policies.names()), str(cfg.policies))
+    if policy.mode == "observe":
+        if cfg.databases[database].credential.mode == "ephemeral":
+            hint = "give it mode: enforce and tables, or the database a shared credential"
+            fail(USAGE, f"the policy {name} only observes: it names nothing that a role could be given", hint)
+        warn(f"the policy {name} is in mode: observe: everything is recorded and nothing refused")
     if database not in policy.databases:
         there = ", ".join(policy.databases)
         fail(USAGE, f"the policy {name} is not for the database {database}", f"{policy.file} names: {there}")
@@ -267,6 +274,13 @@ def _unknown(what: str, name: str, known: list[str], where: str) -> NoReturn:
     guess = nearest(name, known)
     hint = f"did you mean {guess}? " if guess else ""
     fail(USAGE, f"there is no {what} {name!r} in {where}", f"{hint}There are: {', '.join(known) or 'none'}")
+
+
+def _observes(text: str) -> bool:
+    try:
+        return parse(text, "a pinned policy").mode == "observe"
+    except PolicyError:  # written by another version
+        return False
 
 
 def _length(text: str, policy: Policy) -> float:

@@ -36,6 +36,7 @@ class Counts:
     logins: dict[str, int] = field(default_factory=dict)
     ends: dict[str, int] = field(default_factory=dict)
     definers: dict[str, int] = field(default_factory=dict)
+    observing: int = 0
     reloads: dict[str, int] = field(default_factory=lambda: {"good": 0, "bad": 0})
 
     def login(self, outcome: str) -> None:
@@ -74,6 +75,7 @@ class Metrics(Collector):
         for name, number in counts.definers.items():
             doors.add_metric([name], number)
         yield doors
+        yield _gauge("daypass_observing_policies", "Policies that refuse nothing.", counts.observing)
         yield _counter("daypass_connections_dropped", "Silent connections dropped to make room.", gauges.dropped())
         yield _counter("daypass_statements", "Statements recorded.", tally.statements)
         yield _counter("daypass_rows", "Rows passed to clients.", tally.rows)

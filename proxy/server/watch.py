@@ -106,6 +106,10 @@ class Watch:
             log.error("policy_broken", file=finding.file, line=finding.line, key=finding.key, message=finding.message)
         self._bench.renew(self._registry)
         log.info("policies_loaded", problems=len(findings))
+        observing = self._bench.observing()
+        self._counts.observing = len(observing)
+        for name in observing:
+            log.warning("policy_observes", policy=name, message="it records everything and refuses nothing")
 
     # Rounds
 

@@ -68,6 +68,10 @@ class Bench:
         """The snapshot in use."""
         return self._catalogs.get(database)
 
+    def observing(self) -> list[str]:
+        """The policies that refuse nothing."""
+        return [name for name in self._policies.names() if self._policies.get(name).mode == "observe"]
+
     def schemas(self, database: str) -> set[str]:
         """The schemas that policies for this database name."""
         mine = (self._policies.get(name) for name in self._policies.names())
@@ -108,6 +112,8 @@ class Bench:
 
     def plan(self, grant: Grant, catalog: Catalog | None = None) -> RolePlan:
         """The role plan of the policy that a grant pins, on today's catalog or another one."""
+        if self._current(grant).mode == "observe":
+            raise LoginRefused(refusal("observed", policy=grant.policy, database=grant.database))
         known = catalog or self._catalogs[grant.database]
         judge = self._judge(self._pinned_policy(grant, self._current(grant)), grant.database, known)
         return ddl.plan(judge.bound, self._installation)

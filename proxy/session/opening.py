@@ -331,6 +331,8 @@ def _begin(
     if judge.policy.greeting and not observe:
         hello.append(build.notice(text=_greeting(grant, name)))
     channel.write(b"".join((*hello, build.ready(IDLE))))
+    if observe:
+        log.warning("session_observed", session=name, grant=grant.id, policy=judge.policy.name)
     log.info("session_start", session=name, grant=grant.id, address=channel.address, database=grant.database)
     desk.counted("ok")
     server.carry(relay.upstream_data, relay.upstream_lost, relay.upstream_blocked)

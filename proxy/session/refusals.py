@@ -70,6 +70,12 @@ TABLE: Final[dict[str, Kind]] = {
         'daypass: the policy "{policy}" of grant {grant} no longer exists',
         "ask the person who gave you access for a new grant",
     ),
+    "observed": Kind(
+        "0A000",
+        "FATAL",
+        'daypass: the policy "{policy}" only observes, and names nothing that a role for "{database}" could be given',
+        "the operator gives a policy in enforce mode, or a shared credential",
+    ),
     "state": Kind("57P03", "FATAL", "daypass: grants cannot be looked up at the moment", "try again in a few seconds"),
     "recording": Kind(
         "58030",

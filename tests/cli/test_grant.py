@@ -20,6 +20,16 @@ from typer.testing import CliRunner, Result
 from proxy.cli.main import app
 
 runner = CliRunner()
+
+
+@pytest.fixture
+def house(house: Path) -> Path:
+    """A house whose grants need no database: they make no role."""
+    config = house / "config.yaml"
+    config.write_text(config.read_text().replace("mode: ephemeral,", "mode: shared,"))
+    return house
+
+
 WISH = {
     "--person": "jo@vendor.example",
     "--vendor": "Acme",

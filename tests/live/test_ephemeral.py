@@ -193,3 +193,13 @@ def test_an_open_security_definer_function_is_told_once_for_each_change(
         owner.execute("revoke execute on function app.leak() from public")
     house.wait_log("security_definer_open", functions=[], timeout=12)
     assert len([line for line in house.log() if line["event"] == "security_definer_open"]) == 2
+
+
+def test_observing_and_a_role_for_each_grant_do_not_go_together(
+    make_house: Callable[..., House], pg: PostgresServer
+) -> None:
+    house = ephemeral(make_house, pg)
+    assert house.wait_log("policy_observes")["policy"] == "watcher"
+    assert "daypass_observing_policies 1.0" in house.http("/metrics")[1]
+    with pytest.raises(psycopg.OperationalError, match="only observes"):
+        psycopg.connect(house.dsn(house.grant(policy="watcher")))
