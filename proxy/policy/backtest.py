@@ -134,8 +134,9 @@ class Backtest:
     def _shown(self, one: Recorded, sql: bytes, judgement: Judgement) -> tuple[Effect | None, str, str]:
         """Columns that are gone, or that show something else."""
         if self._judge.policy.mode == "observe":
-            shown = "changed" if one.verdict == "mask" else None
-            return shown, "", "in observe mode tables are shown as they are" if shown else ""
+            if one.verdict == "mask":
+                return "changed", "", "in observe mode tables are shown as they are"
+            return None, "", ""
         old = self._before(one.grant)
         observed = old is None or old.policy.mode == "observe"
         bound = self._everything() if observed or old is None else old.bound

@@ -54,7 +54,8 @@ def test_sections_can_go_and_come() -> None:
     model = parse(text, "again").model
     assert list(model.tables) == ["hr.Odd Name"]
     assert model.tables["hr.Odd Name"].mask == {"a": "null"}
-    assert model.functions.allow == model.tests == []
+    assert not model.functions.allow
+    assert not model.tests
     assert "# the end" in text
 
 
