@@ -203,3 +203,30 @@ def test_observing_and_a_role_for_each_grant_do_not_go_together(
     assert "daypass_observing_policies 1.0" in house.http("/metrics")[1]
     with pytest.raises(psycopg.OperationalError, match="only observes"):
         psycopg.connect(house.dsn(house.grant(policy="watcher")))
+
+
+def test_two_installations_in_one_cluster_leave_each_other_alone(
+    make_house: Callable[..., House], pg: PostgresServer
+) -> None:
+    one, two = ephemeral(make_house, pg), ephemeral(make_house, pg)
+    grant, other = one.grant(), two.grant()
+    with psycopg.connect(one.dsn(grant), autocommit=True), psycopg.connect(two.dsn(other), autocommit=True) as stays:
+        mine, theirs = (f"_{login[0].replace('-', '')}" for login in (grant, other))
+        one.stop(signal.SIGKILL)  # its role stands, and perhaps its backend: PostgreSQL has not looked yet
+        one.revoke(grant[0])
+        with psycopg.connect(pg.dsn(one.dbname), autocommit=True) as owner:
+            (login,) = [name for name in our_roles(one) if name.endswith(mine)]
+            owner.execute(f"alter role \"{login}\" password 'open'")
+            with psycopg.connect(pg.dsn(one.dbname, user=login, password="open"), autocommit=True) as left_open:
+                one.start(password=pg.password)
+                for _ in until(10, 0.2):
+                    if not [name for name in our_roles(one) if name.endswith(mine)]:
+                        break
+                else:
+                    raise AssertionError("the role of a grant that is over was never dropped")
+                with pytest.raises(psycopg.OperationalError):
+                    left_open.execute("select 1")
+        assert [name for name in our_roles(two) if name.endswith(theirs)]
+        assert stays.execute("select count(*) from orders").fetchone() == (200,)
+    two.revoke(other[0])
+    assert gone(two)
