@@ -5,6 +5,7 @@
 #   make test      the test suite, against real Postgres servers and with real clients
 #   make check     ruff (lint, format), mypy --strict, import contracts
 #   make bench     pgbench directly, through PgBouncer where it is installed, and through daypass
+#   make bench-guard   what a verdict costs, and how long hostile statements hold other sessions up
 #   make corpus    the evasion corpus in CORPUS, where there is one
 #   make clean     removes .venv and every cache
 
@@ -15,7 +16,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check format bench corpus clean
+.PHONY: demo test check format bench bench-guard corpus clean
 .DEFAULT_GOAL := demo
 
 # The newest Python that fits; PYTHON=… chooses another.
@@ -54,6 +55,9 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@exec $(PY) -m tests.bench $(ARGS)
+
+bench-guard: $(VENV)/.dev
+	@exec $(PY) -m tests.bench.guard $(ARGS)
 
 corpus: $(VENV)/.dev
 	@test -x "$(CORPUS)/prove" || { echo "no corpus at $(CORPUS); name one with make corpus CORPUS=DIR" >&2; exit 2; }

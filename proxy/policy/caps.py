@@ -31,12 +31,15 @@ class Caps:
 
 
 LIGHT: Final = Caps(
-    bytes=4 << 10, words=1_000, parens=24, brackets=2, subscripts=48, type_calls=3, parts=40
+    bytes=4 << 10, words=600, parens=16, brackets=1, subscripts=24, type_calls=2, parts=32
 )  # fmt: skip
 FULL: Final = Caps(
     bytes=1 << 20, words=100_000, parens=100, brackets=12, subscripts=100_000, type_calls=12, parts=5_000
 )  # fmt: skip
 
+SHAPE_BYTES: Final = 10 << 10
+SHAPE_PARENS: Final = 200
+"""Up to here libpg_query is asked for a text's shape in the event loop; nested queries cost it quadratic time."""
 COMMENTS: Final = 8
 """Depth of comments: libpg_query reads nested ones in quadratic time."""
 STATEMENTS: Final = 100

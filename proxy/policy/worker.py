@@ -47,18 +47,18 @@ class Workers:
     """A few processes, each judging one text at a time. `seconds` is the CPU time that a text may take."""
 
     def __init__(self, count: int = 2, *, seconds: float = SECONDS, module: str = other.__name__) -> None:
-        self._all = [Worker(seconds, module) for _ in range(count)]
+        self.all = [Worker(seconds, module) for _ in range(count)]
         self._idle: asyncio.Queue[Worker] = asyncio.Queue()
-        for worker in self._all:
+        for worker in self.all:
             self._idle.put_nowait(worker)
 
     async def start(self) -> None:
         """Have the processes ready before the first text needs them; without it they start when one does."""
-        await asyncio.gather(*(worker.start() for worker in self._all), return_exceptions=True)
+        await asyncio.gather(*(worker.start() for worker in self.all), return_exceptions=True)
 
     async def close(self) -> None:
         """End the processes."""
-        await asyncio.gather(*(worker.stop() for worker in self._all))
+        await asyncio.gather(*(worker.stop() for worker in self.all))
 
     async def judge(self, judges: Judges, sql: bytes, param_types: tuple[int, ...] = ()) -> Judgement:
         """The verdict on one text."""
@@ -82,6 +82,10 @@ class Workers:
     async def _work(self, worker: Worker, judge: Judge, sql: bytes, answer: asyncio.Future[Judgement]) -> None:
         try:
             found = await worker.judge(judge, sql)
+        except Exception:
+            log.exception("judging_bug")
+            await worker.stop(now=True)
+            found = judge.deny(sql, _refused("the statement cannot be judged now", "Try again in a few seconds."))
         finally:
             self._idle.put_nowait(worker)
         if not answer.done():
@@ -100,11 +104,12 @@ class Worker:
         self._module = module
         self._process: Process | None = None
         self._started = float("-inf")
+        self._starting = asyncio.Lock()
 
     @property
     def pid(self) -> int | None:
         """The process's id while there is one."""
-        return None if self._process is None else self._process.pid
+        return None if self._process is None or self._process.returncode is not None else self._process.pid
 
     async def judge(self, judge: Judge, sql: bytes) -> Judgement:
         """The verdict on one text; a denial where there is none."""
@@ -153,7 +158,11 @@ class Worker:
 
     async def start(self) -> None:
         """Start the process unless it runs. Raises WorkerDied."""
-        if self._process is not None:
+        async with self._starting:
+            await self._start()
+
+    async def _start(self) -> None:
+        if self.pid is not None:
             return
         now = asyncio.get_running_loop().time()
         if now - self._started < PAUSE:
