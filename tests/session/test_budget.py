@@ -46,7 +46,7 @@ def test_a_statement_gets_exactly_its_rows_and_is_cancelled(make_play: Make) -> 
     play.upstream(ROW * 50, error("57014"), IDLE)
     assert play.client_heard() == ["Ready I"]
     play.cancels[0]()
-    assert not play.to_client.held
+    assert not play.to_client.__dict__["held"]
     assert play.outcomes() == [(1, 3, "53400", None)]
     assert play.recorded("notice")[0]["sqlstate"] == "53400"
     play.client(build.query(b"select 1"))

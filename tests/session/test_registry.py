@@ -25,7 +25,7 @@ def a_grant(play: Playbook, seconds: float = 3600) -> Grant:
 
 
 def a_session(play: Playbook, registry: Registry, *, seconds: float = 3600, **limits: float) -> Session:
-    play.relay.talk.meter.apply(Limits.model_construct(**limits))
+    play.relay.talk.meter.apply(Limits.model_validate({name: f"{length:.0f}s" for name, length in limits.items()}))
     session = Session(
         id="s-1",
         grant=a_grant(play, seconds),
