@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -176,6 +177,21 @@ async def test_the_process_ends_with_its_server(judge: Judge, workers: Workers) 
     await workers.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+    assert denied(await workers.judge(judge, PADDING + b"select 2"), "shutting down")
+
+
+def test_the_process_ends_when_its_server_is_killed() -> None:
+    script = """
+import asyncio, os, signal
+from proxy.policy.worker import Workers
+async def main():
+    await Workers(2).start()
+    os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(main())
+"""
+    # The processes hold the script's standard error: it ends when the last of them has.
+    done = subprocess.run([sys.executable, "-c", script], stderr=subprocess.PIPE, timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
 
 
 async def test_no_secret_of_the_server_reaches_the_process(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
