@@ -70,7 +70,7 @@ class Ended:
 class Meter:
     """One session's count under the limits that apply to it now."""
 
-    __slots__ = ("_bounds", "_limits", "octets", "rows", "spent")
+    __slots__ = ("_bounds", "_limits", "octets", "rows", "spent", "unlimited")
 
     def __init__(self, limits: Limits, spent: Spent) -> None:
         self.spent = spent
@@ -88,12 +88,8 @@ class Meter:
         self._limits = limits
         names = (f"{what}_per_{scope}" for scope in ("statement", "session", "grant") for what in ("rows", "bytes"))
         self._bounds = [(name, getattr(limits, name)) for name in names if getattr(limits, name) is not None]
-
-    @property
-    def unlimited(self) -> bool:
+        self.unlimited = not self._bounds and limits.statements_per_minute is None and limits.plan_cost is None
         """Whether every statement may begin."""
-        limits = self._limits
-        return not self._bounds and limits.statements_per_minute is None and limits.plan_cost is None
 
     def take(self, entry: Owed, rows: int, octets: int) -> Ended | None:
         """Count rows of `entry` that are about to be passed on; or say which limit has no room, and count nothing."""

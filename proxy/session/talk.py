@@ -142,7 +142,7 @@ class Talk:
 
     def limited(self, judgement: Judgement, types: tuple[int, ...] = ()) -> Ended | None:
         """The limit that does not let these statements begin, None where they may. Raises Pause to ask for a plan."""
-        if self.observe:
+        if self.meter.unlimited or self.observe:
             return None
         limit = self.meter.limits.plan_cost
         kinds = tuple(statement.kind for statement in judgement.statements)
