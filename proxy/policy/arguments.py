@@ -20,6 +20,11 @@ from proxy.policy.substitute import NAMES, Edit
 
 _PARAMETER = re.compile(rb"\$\d+")
 _OID = re.compile(rb"'\d+'|\d+")
+_RULE = re.compile(
+    rb"(?:pg_catalog\s*\.\s*)?pg_get_ruledef\s*\(\s*(?P<argument>%s)\s*(?:,\s*(?:true|false)\s*)?\)"
+    % rb"|".join(NAMES[n].pattern for n in (2, 1)),
+    re.I | re.S,
+)
 _PLAIN_TYPES = frozenset({"regclass", "oid", "text", "varchar"})
 
 
@@ -65,7 +70,9 @@ def edits_for(sql: bytes, walk: Walk) -> list[Edit]:
             continue
         check(walk.bound, node)
         found = _open(node["args"], what) if what != "privileges" else None
-        if found is not None:
+        if found is not None and what == "rules":
+            edits.append(_unruled(sql, node, *found))
+        elif found is not None:
             edits.append(_narrowed(sql, walk.bound, what, *found))
     return edits
 
@@ -101,6 +108,19 @@ def _open(arguments: list[Any], what: str) -> tuple[Any, Any] | None:
         words = oracle.names(node["ColumnRef"]["fields"])
         return (holder, key) if words[-1] != "*" and len(words) <= 2 else None
     return None
+
+
+def _unruled(sql: bytes, node: Node, holder: Any, key: Any) -> Edit:
+    """`pg_get_ruledef(r.oid, true)` becomes words of the form that psql cuts its first twelve characters from."""
+    argument = holder[key].get("ColumnRef", {})
+    start, at = node.get("location", 0), argument.get("location", 0)
+    match = _RULE.match(sql, start)
+    if not argument or match is None or match.start("argument") != at:
+        raise Refused("function", "the code of rules is not shown", "pg_rewrite lists their names.", start)
+    new = "pg_catalog.concat('CREATE RULE (not shown)')"
+    node.clear()
+    node.update(_tree_of(new)["FuncCall"])
+    return Edit(start, match.end(), new.encode())
 
 
 def _narrowed(sql: bytes, bound: Bound, what: str, holder: Any, key: Any) -> Edit:

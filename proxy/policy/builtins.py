@@ -99,7 +99,7 @@ LIMITED = {
     "pg_database_size": "nothing",
     "pg_tablespace_size": "nothing",
     "pg_tablespace_location": "nothing",
-    "pg_get_ruledef": "nothing",
+    "pg_get_ruledef": "rules",
     "pg_get_viewdef": "definitions",
     "has_table_privilege": "privileges",
     "has_any_column_privilege": "privileges",
@@ -113,6 +113,7 @@ LIMITED_WORDS = {
         "Sizes are told of tables that the policy shows whole: {name}('schema.table'), or of a column: {name}(c.oid).",
     ),
     "nothing": ("{name}() does not answer here: it tells about more than the policy shows", "Leave it out."),
+    "rules": ("the code of rules is not shown", "pg_rewrite lists their names."),
     "definitions": (
         "{name}() does not answer here: definitions of views are shown of views that the policy shows",
         "{name}('schema.view'::regclass) works for those; psql's \\d NAME works without +.",
