@@ -116,6 +116,8 @@ WHERE sequence AND pg_catalog.has_sequence_privilege($1, oid, 'SELECT, USAGE, UP
 _OBJECTS = """
 SELECT 'creates', NULL, n.nspname::text FROM pg_catalog.pg_namespace n
 WHERE n.nspname !~ '^pg_(toast|temp)' AND pg_catalog.has_schema_privilege($1, n.oid, 'CREATE')
+  AND NOT (n.nspname = 'public' AND EXISTS (  -- as every server before 15 was made; `database check` prints the REVOKE
+    SELECT FROM pg_catalog.aclexplode(n.nspacl) x WHERE x.grantee = 0 AND x.privilege_type = 'CREATE'))
 UNION ALL
 SELECT 'creates schemas', NULL, d.datname::text FROM pg_catalog.pg_database d
 WHERE d.datname = pg_catalog.current_database() AND pg_catalog.has_database_privilege($1, d.oid, 'CREATE')
