@@ -15,7 +15,16 @@ from rich.text import Text
 
 from proxy.cli.options import ConfigOption, OutputOption, load_config
 from proxy.cli.output import NO, emit
-from proxy.cli.policy_load import CatalogOption, DatabaseOption, known_policies, live, load_policies, policy_of, saved
+from proxy.cli.policy_load import (
+    CatalogOption,
+    DatabaseOption,
+    known_policies,
+    live,
+    load_policies,
+    policy_of,
+    saved,
+    shown_path,
+)
 from proxy.cli.policy_show import explained
 from proxy.policy import lint
 from proxy.policy.judge import Judge
@@ -101,7 +110,8 @@ def findings(judge: Judge, database: str) -> list[dict[str, Any]]:
     rows = [_row(policy, database, p.path, p.message, p.severity) for p in lint.problems(judge.bound)]
     for index, test in enumerate(run_tests(judge, database)):
         if not test["ok"]:
-            message = f"expected {test['expected']}, got {test['got']}: {test['sql']}"
+            why = f" ({test['reason']})" if test["reason"] else ""
+            message = f"expected {test['expected']}, got {test['got']}{why}: {test['sql']}"
             rows.append(_row(policy, database, ("tests", index), message))
     return rows
 
@@ -151,7 +161,7 @@ def _line(lines: Lines, path: tuple[str | int, ...]) -> int:
 
 
 def _once(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same finding on several databases, once, with all their names."""
+    """The findings in the files' order; the same one on several databases once, with all their names."""
     merged: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
         key = (row["file"], row["line"], row["key"], row["message"])
@@ -159,13 +169,13 @@ def _once(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             merged[key]["database"] += f", {row['database']}"
         else:
             merged[key] = dict(row)
-    return list(merged.values())
+    return sorted(merged.values(), key=lambda row: (row["file"], row["line"]))
 
 
 def _show(console: Console, rows: Iterable[dict[str, Any]], names: list[str], *, offline: bool) -> None:
     rows = list(rows)
     for row in rows:
-        place = f"{row['file']}:{row['line']}" if row["line"] else row["file"]
+        place = shown_path(row["file"]) + (f":{row['line']}" if row["line"] else "")
         said = f": {place}: {row['key'] + ': ' if row['key'] else ''}{row['message']}"
         console.print(Text.assemble((row["severity"], _COLOURS[row["severity"]]), said))
     errors = sum(row["severity"] == "error" for row in rows)

@@ -84,6 +84,14 @@ def policy_or_file(policies: Policies | None, wanted: str) -> Policy:
     return parse(text, "standard input" if wanted == "-" else wanted)
 
 
+def shown_path(file: str) -> str:
+    """A file as seen from here, where it lies below."""
+    try:
+        return Path(file).absolute().relative_to(Path.cwd()).as_posix()
+    except (ValueError, OSError):
+        return file
+
+
 def judge_for(config: Path, name: str, database: str | None, snapshot: Path | None) -> Judge:
     """The judge of one policy on the one database that is meant."""
     cfg = load_config(config)

@@ -25,6 +25,7 @@ from proxy.cli.policy_load import (
     policy_of,
     saved,
     sessions,
+    shown_path,
     statements,
 )
 from proxy.config import Config
@@ -51,8 +52,9 @@ def suggest(
 ) -> None:
     """Prints the least policy that the recorded use needed, as a diff against the grant's policy.
 
-    Tables, columns and functions that were not used go; masks, row filters and limits stay. For a grant that only
-    observed it writes the tables that were read. Exit code 1 where nothing was recorded.
+    Tables, columns and functions that were not used go; masks, row filters and limits stay.
+
+    For a grant that only observed it writes the tables that were read. Exit code 1 where nothing was recorded.
 
     Example: [bold]daypass policy suggest --grant g-7k3m9x2q -o table > least.patch[/bold]
     """
@@ -111,12 +113,9 @@ def _policy(cfg: Config, session: index.Session) -> Policy:
 
 
 def _file(policy: Policy) -> str:
-    """The policy's file as `patch` is to find it from here."""
-    path = Path(policy.file)
-    try:
-        return path.absolute().relative_to(Path.cwd()).as_posix()
-    except ValueError:
-        return path.name
+    """The policy's file as `git apply` is to find it from here."""
+    path = shown_path(policy.file)
+    return Path(path).name if Path(path).is_absolute() else path
 
 
 def _uncovered(suggestion: least.Suggestion, ran: list[Recorded]) -> None:

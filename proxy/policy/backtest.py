@@ -24,6 +24,7 @@ from proxy.units import format_duration, format_size
 Effect = Literal["refused", "allowed", "changed"]
 _QUOTED = re.compile(r"'(?:[^']|'')*'?|\$(\w*)\$.*?(?:\$\1\$|\Z)", re.S)
 _SYSTEM = ("pg_catalog", "information_schema")
+KEPT = 8192  # answers for texts that come again
 COLUMN_GONE = "column"
 """The rule of a statement that names a column which the other policy does not show."""
 
@@ -95,6 +96,7 @@ class Backtest:
         self._judge = judge
         self._before = before
         self._all: Bound | None = None
+        self._known: dict[tuple[str, str, bool, str], tuple[Effect | None, str, str]] = {}
         self._limits = judge.policy.limits if judge.policy.mode == "enforce" else Limits()
 
     def run(self, recorded: Iterable[Recorded]) -> Report:
@@ -126,7 +128,12 @@ class Backtest:
         verdict = "mask" if any(s.verdict == "mask" for s in judgement.statements) else "allow"
         if not passed:
             return "allowed", verdict, f"was refused by the rule {one.rule}"
-        effect, rule, reason = self._shown(one, sql, judgement)
+        key = one.sql, one.verdict, one.ran, one.grant
+        if key not in self._known:
+            if len(self._known) >= KEPT:
+                self._known.clear()
+            self._known[key] = self._shown(one, sql, judgement)
+        effect, rule, reason = self._known[key]
         if effect is None and one.ran and (over := _over(self._limits, one)):
             return "refused", *over
         return effect, rule or verdict, reason

@@ -32,7 +32,7 @@ class Uses:
     named: dict[Key, set[str]] = field(default_factory=dict)
     all: dict[Key, set[str]] = field(default_factory=dict)
     whole: set[Key] = field(default_factory=set)
-    """Tables that only work unrestricted: their system columns are asked for, or the table itself is copied."""
+    """Tables that only work unrestricted: their system columns are asked for."""
     functions: set[tuple[str, ...]] = field(default_factory=set)
 
     def add(self, other: Uses) -> None:
@@ -80,9 +80,10 @@ def everything(
 def _statement(bound: Bound, raw: RawStatement, found: Uses) -> None:
     node: Any = raw.node
     if raw.kind == "CopyStmt" and "relation" in node:
-        relation = Walk(bound).names.relation(node["relation"]).relation
-        _add(found.all, relation, relation.columns)
-        found.whole.add((relation.schema, relation.name))
+        shown = Walk(bound).names.relation(node["relation"])
+        listed = set(oracle.names(node.get("attlist", [])))
+        _add(found.all, shown.relation, listed or shown.columns)
+        _add(found.named, shown.relation, listed)
         return
     select = node if raw.kind == "SelectStmt" else node.get("query", {}).get("SelectStmt")
     walk = _Reading(bound)

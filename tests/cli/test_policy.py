@@ -136,9 +136,11 @@ def test_check_names_the_line(folder: Path) -> None:
     assert set(found) == {
         (7, "tables.app.orders", "warning"), (9, "functions.allow", "error"), (11, "tests[0]", "error")
     }  # fmt: skip
-    assert found[11, "tests[0]", "error"] == "expected deny, got mask: select id from orders"
+    assert (
+        found[11, "tests[0]", "error"] == "expected deny, got mask (app.orders: shown in part): select id from orders"
+    )
     said = run("check", "-o", "table").stdout
-    assert "policies/reader.yaml:7: tables.app.orders: rows: '2026-01-01' depends on TimeZone" in said
+    assert ": policies/reader.yaml:7: tables.app.orders: rows: '2026-01-01' depends on TimeZone" in said
     assert said.endswith("2 errors, 1 warning\n")
 
 
