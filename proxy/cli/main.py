@@ -94,6 +94,7 @@ def _usage(error: typer.TyperException) -> Failure:
 
 def _load(noun: str) -> Command:
     module = importlib.import_module(f"proxy.cli.{noun}")
+    _log_to_stderr()
     if hasattr(module, "app"):
         command: Command = get_group(module.app)
     else:
@@ -103,6 +104,22 @@ def _load(noun: str) -> Command:
     command.name = noun
     command.short_help = NOUNS[noun]
     return command
+
+
+def _log_to_stderr() -> None:
+    """Standard output holds the answer: what is logged goes to standard error, without local variables (`serve` has a
+    form of its own). Only where the command logs at all: the import takes time."""
+    structlog = sys.modules.get("structlog")
+    if structlog is None:
+        return
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+    )
 
 
 def _version(wanted: bool) -> None:

@@ -6,28 +6,11 @@ live catalog of a database or on a snapshot of it. None changes a file or a data
 
 from __future__ import annotations
 
-import sys
-
-import structlog
 import typer
 
 from proxy.cli import policy_backtest, policy_check, policy_diff, policy_show, policy_suggest
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Check, show and try policies.")
-
-
-@app.callback()
-def begin() -> None:
-    """Check, show and try policies."""
-    # Standard output holds the answer: what the guard has to log goes to standard error, and without local variables.
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
-    )
 
 
 app.command("check")(policy_check.check)

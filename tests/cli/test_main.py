@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from typer.core import TyperGroup
-from typer.main import get_command
+from typer.main import get_command, get_group
 from typer.testing import CliRunner
 
 from proxy.cli.main import NOUNS, app
@@ -176,3 +177,11 @@ def test_light_commands_do_not_load_heavy_libraries(house: Path) -> None:
     loaded = set(done.stderr.split())
     assert "proxy.cli.health" in loaded
     assert not loaded & {"sqlglot", "sqlalchemy", "asyncpg", "alembic", "cryptography"}
+
+
+def test_what_is_logged_stays_out_of_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    get_group(app).get_command(None, "policy")  # type: ignore[arg-type]
+    structlog.get_logger().warning("policy_problem", policy="a")
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert json.loads(said.err) == {"policy": "a", "event": "policy_problem", "level": "warning"}
