@@ -1,7 +1,8 @@
 """The second parser: sqlglot reads the same text on its own, and both must find the same facts.
 
 A statement is judged on Postgres's tree; sqlglot is here so that no single parser's slip decides. Compared are the kind
-of statement, the tables, the columns and the functions. A difference, or a text that sqlglot cannot read, is a denial.
+of statement, the tables, the columns, the functions and the string constants. A difference, or a text that sqlglot
+cannot read, is a denial.
 
 The dialect is hardened first: `->` inside a call is no lambda and a function's name is kept as written, because
 sqlglot's own readings lose arguments (`date_trunc(ssn, ts)`, `f(c -> …)`). Compiled parsers refuse subclasses, so
@@ -10,6 +11,8 @@ the tables of the class are assigned.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +43,9 @@ class Facts:
     tables: frozenset[tuple[str, ...]]
     identifiers: frozenset[str]
     functions: frozenset[str]
+    strings: Counter[str]
+    intervals: tuple[str, ...]
+    """The numbers with which the constants of intervals begin."""
 
 
 def agree(text: str, walk: Walk, ctes: frozenset[str]) -> None:
@@ -73,6 +79,8 @@ def _agree(text: str, walk: Walk, ctes: frozenset[str]) -> None:
         raise _disagreement("the functions differ")
     if not {w for w in functions if not _hidden(w)} <= theirs.functions | theirs.identifiers:
         raise _disagreement("the functions differ")
+    if not _same_strings(walk.strings, theirs):
+        raise _disagreement("the string constants differ")
 
 
 # What sqlglot shows as a call and Postgres's grammar as a node of its own (`second`: interval '…' day to second(2)).
@@ -123,9 +131,59 @@ def _fold(identifier: Any) -> str:
     return name.lower() if name.isascii() else "".join(c.lower() if c.isascii() else c for c in name)
 
 
+_FORMS = frozenset({"nfc", "nfd", "nfkc", "nfkd"})
+
+
+def _string(node: exp.Expr) -> str | None:
+    """The string constant that a node stands for, None where it stands for none."""
+    if isinstance(node, exp.Literal):
+        inside = isinstance(node.parent, exp.Concat) or _split(node.parent)
+        return str(node.this) if node.is_string and not inside else None
+    if isinstance(node, (exp.National, exp.RawString, exp.ByteString)):
+        return str(node.this)
+    if isinstance(node, exp.Concat):  # no function, those keep their names: this is 'a' and 'b' on two lines
+        return "".join(str(part.this) for part in node.expressions)
+    if isinstance(node, exp.JSONPathKey):
+        return str(node.this)
+    if isinstance(node, exp.Extract) and isinstance(node.this, exp.Var):
+        return str(node.this.this).lower()
+    if isinstance(node, exp.Normalize) and node.args.get("form"):
+        return str(node.args["form"].name)
+    if isinstance(node, exp.Is) and node.expression.name.lower() in _FORMS:  # IS NFC NORMALIZED
+        return str(node.expression.name).upper()
+    return None
+
+
+def _split(node: exp.Expr | None) -> bool:
+    """Whether a node is an interval with its constant taken apart into a number and a unit."""
+    return isinstance(node, exp.Interval) and isinstance(node.this, exp.Literal) and "unit" in node.args
+
+
+def _same_strings(mine: list[str], theirs: Facts) -> bool:
+    """Whether both have the same constants; of an interval's, sqlglot tells the first number for certain."""
+    left = Counter(mine)
+    if any(left[string] < count for string, count in theirs.strings.items()):
+        return False
+    rest = list((left - theirs.strings).elements())
+    for number in sorted(theirs.intervals, key=len, reverse=True):
+        begins = re.compile(rf"\s*{re.escape(number)}(?![\d.])")
+        found = next((string for string in rest if begins.match(string)), None)
+        if found is None:
+            return False
+        rest.remove(found)
+    return not rest
+
+
 def _facts(root: exp.Expr) -> Facts:
     tables, identifiers, functions = set(), set(), set()
+    strings: Counter[str] = Counter()
+    intervals: list[str] = []
     for node in root.walk():
+        string = _string(node)
+        if string is not None:
+            strings[string] += 1
+        elif _split(node):
+            intervals.append(str(node.this.this))
         if isinstance(node, exp.Identifier):
             identifiers.add(_fold(node))
         elif isinstance(node, exp.Table):
@@ -140,4 +198,4 @@ def _facts(root: exp.Expr) -> Facts:
             identifiers.add(node.this.value.lower())
         elif isinstance(node, exp.Func):
             identifiers.update(name.lower() for name in node.sql_names())
-    return Facts(frozenset(tables), frozenset(identifiers), frozenset(functions))
+    return Facts(frozenset(tables), frozenset(identifiers), frozenset(functions), strings, tuple(intervals))

@@ -32,6 +32,7 @@ CACHE_TEXTS = 8192
 CACHE_TEXT_BYTES = 16 << 10
 _TOO_HEAVY = ("limit.text", "limit.nesting")
 _PLAIN = re.compile(rb"[\x01-\x7f]*\Z")
+_PREFIXED = re.compile(rb"(?:\b[bBxX]|&)'")  # strings that are not every string's equal: B'x' is none, U&'x' is refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +241,9 @@ class Judge:
     @staticmethod
     def _shape(sql: bytes) -> bytes | None:
         """The normalized shape, where asking for it is safe and cheap."""
-        if len(sql) > caps.SHAPE_BYTES or sql.count(b"(") > caps.SHAPE_PARENS or b"/*" in sql or not _PLAIN.match(sql):
+        if len(sql) > caps.SHAPE_BYTES or sql.count(b"(") > caps.SHAPE_PARENS or b"/*" in sql:
+            return None
+        if not _PLAIN.match(sql) or _PREFIXED.search(sql):
             return None
         return oracle.normalize(sql)
 

@@ -37,8 +37,9 @@ _CYCLE = re.compile(
 )
 _XML = {
     "IS_XMLPARSE": (re.compile(rb"xmlparse\s*\(\s*(?:document|content)\b", re.I), b'"xmlparse"('),
-    "IS_XMLPI": (re.compile(rb"xmlpi\s*\(\s*name\s+%s" % _NAME, re.I), b"\"xmlpi\"('name'"),
+    "IS_XMLPI": (re.compile(rb"xmlpi\s*\(\s*name\s+%s" % _NAME, re.I), b'"xmlpi"(1'),
 }
+_INTERVAL = re.compile(rb"interval(?=\s*')", re.I)
 _XML_SERIALIZE = re.compile(rb"xmlserialize\s*\(\s*(?:document|content)\b", re.I)
 _COLLATION_FOR = re.compile(rb"collation\s+for\b", re.I)
 
@@ -127,6 +128,9 @@ def _operator(data: bytes, at: int, name: list[Any]) -> Iterator[_Edit]:
 def _type(data: bytes, at: int, node: Node) -> Iterator[_Edit]:
     """A type by a name of its own becomes text; those that Postgres's grammar knows are left."""
     words = oracle.names(node.get("names", []))
+    if words == ("pg_catalog", "interval") and not node.get("typmods"):
+        yield from _match(_INTERVAL, data, at, b"text")  # sqlglot takes the constant apart
+        return
     found = _DOTTED[len(words)].match(data, at) if len(words) in _DOTTED else None
     if found is None or _folded(found.group()) != words:
         return

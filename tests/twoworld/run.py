@@ -17,8 +17,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from psycopg import pq
-
 from proxy.policy import oracle
 from proxy.policy.judge import Judgement
 from proxy.policy.refusal import Refused
@@ -324,32 +322,36 @@ class Runner:
         if not errors or len(verdicts) != 1 or len(verdicts[0].statements) != 1:
             for error in errors:
                 if error.sqlstate == "42501":
-                    yield "42501", error.told
+                    yield "42501", error.said
             return
         error, (statement,) = errors[0], verdicts[0].statements
         if error.sqlstate == "42501":
-            yield "42501", error.told
+            yield "42501", error.said
         elif error.sqlstate.startswith(("42", "0A")):
-            text = statement.sql.encode()
-            plain = self.stage.plain.pgconn
-            done = plain.prepare(b"", text)
-            if done.status == pq.ExecStatus.COMMAND_OK and statement.kind == "select" and b"$" not in text:
-                done = plain.exec_(b"explain " + text)  # what the planner cannot do
-            own = (done.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
-            if done.status != pq.ExecStatus.FATAL_ERROR and verdicts[0].forward.strip() != text:
-                kind = (
-                    "hidden column"
-                    if any(
-                        f"{w} " in error.told + " " or f'"{w}"' in error.told for w in self.source.words.hidden_words
-                    )
-                    else error.sqlstate
-                )
-                if kind == "hidden column":
-                    self.report.figures["hidden columns named"] += 1
-                else:
-                    yield kind, error.told
-            elif own not in ("", error.sqlstate):
+            own = self._as_owner(verdicts[0], statement.sql.encode())
+            if own is None or own == error.sqlstate or own.startswith(GIVES_UP):
+                return
+            if own:
                 self.report.figures["another error than plain"] += 1
+            elif any(f"{word} " in error.said or f'"{word}"' in error.said for word in self.source.words.hidden_words):
+                self.report.figures["hidden columns named"] += 1
+            else:
+                yield error.sqlstate, error.said
+
+    def _as_owner(self, verdict: Judgement, text: bytes) -> str | None:
+        """How the client's own text ends for the owner: a SQLSTATE, "" for well, None where it was not rewritten."""
+        if verdict.forward.strip() == text:
+            return None
+        plain = self.stage.plain
+        try:
+            plain.send(text, _params(verdict))
+            results = plain.receive()
+        except Stalled:
+            plain.stop()
+            return None
+        plain.dirty = True
+        plain.settle()
+        return next((r.sqlstate for r in results if r.status == "FATAL_ERROR"), "")
 
     # -- effects -------------------------------------------------------------------------------------------------------
 

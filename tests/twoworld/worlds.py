@@ -77,6 +77,8 @@ class Result:
     position: str
     told: str
     fields: bytes = b""
+    said: str = ""
+    """What the server said, before anything was withheld."""
 
 
 class Stalled(Exception):
@@ -212,6 +214,7 @@ def _result(result: PGresult, rows: list[Any]) -> Result:
         b"".join(
             bytes((f,)) + value + b"\0" for f in pq.DiagnosticField if (value := result.error_field(f)) is not None
         ),
+        _told(result),
     )
 
 
@@ -228,14 +231,14 @@ class Stage:
     worlds: dict[str, World]
     judge: Judge
     catalog: Catalog
-    plain: psycopg.Connection[Any]
+    plain: World
     pins: list[str]
 
     def close(self) -> None:
         for world in self.worlds.values():
             world.stop()
             world.owner.close()
-        self.plain.close()
+        self.plain.stop()
 
 
 @contextlib.contextmanager
@@ -277,9 +280,8 @@ def stage(pg: PostgresServer, name: str, credential: str, *, casts: bool = True)
         options = " ".join("-c " + f"{k}={v}".replace("\\", "\\\\").replace(" ", "\\ ") for k, v in settings.items())
         dsn = pg.dsn(database, user=user, password=password)
         world.dsn = psycopg.conninfo.make_conninfo(dsn, options=options, client_encoding="UTF8")
-    plain = psycopg.connect(
-        pg.dsn(f"{name}_twin"), autocommit=True, options="-c search_path=shop -c default_transaction_read_only=on"
-    )
+    options = "-c search_path=shop -c default_transaction_read_only=on -c statement_timeout=400"
+    plain = World(psycopg.conninfo.make_conninfo(pg.dsn(f"{name}_twin"), options=options), worlds["twin"].owner)
     made = Stage(worlds, judge, snapshot, plain, [])
     made.pins = pins_of(worlds["first"])
     try:
