@@ -40,6 +40,7 @@ class Walk:
     functions: list[tuple[str, ...]] = field(default_factory=list)
     calls: list[Node] = field(default_factory=list)
     stars: list[str | None] = field(default_factory=list)
+    strings: list[str] = field(default_factory=list)
     _unread: set[int] = field(default_factory=set)
     _count: int = 0
     _level: Level = field(default_factory=lambda: Level(None))
@@ -285,6 +286,8 @@ class Walk:
 
     def _node(self, kind: str, node: Node, ctes: Ctes) -> None:
         if kind in LEAVES:
+            if kind == "A_Const" and "sval" in node:
+                self.strings.append(node["sval"].get("sval", ""))
             return
         if kind == "ColumnRef":
             self._column(node)
