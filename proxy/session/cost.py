@@ -37,8 +37,8 @@ class Cost:
     units: float = 0.0
     problem: str = ""
 
-    def over(self, limit: float) -> Ended | None:
-        """The refusal where the text costs more than `limit`."""
+    def over(self, limit: float, *, veiled: bool) -> Ended | None:
+        """The refusal where the text costs more than `limit`; how much would tell the statistics under a mask."""
         if self.problem:
             text = (
                 f"the plan cannot be estimated now, and the policy limits its cost (limits.plan_cost): {self.problem}"
@@ -46,7 +46,8 @@ class Cost:
             return Ended(RULE, "plan_cost", text, "Try again.")
         if self.units <= limit:
             return None
-        text = f"Postgres expects a cost of {self.units:,.0f} and {limit:,.0f} is allowed (limits.plan_cost)"
+        cost = f"more than {limit:,.0f}, which is" if veiled else f"{self.units:,.0f}, and {limit:,.0f} is"
+        text = f"Postgres expects a cost of {cost} allowed (limits.plan_cost)"
         return Ended(RULE, "plan_cost", text, NARROW)
 
 

@@ -151,7 +151,7 @@ class Talk:
             if cost is None:
                 costs = self.costs
                 raise Pause(lambda: costs.ask(judgement.forward, types))
-            if ended := cost.over(limit):
+            if ended := cost.over(limit, veiled=judgement.veiled):
                 return ended
         return self.meter.admit(kinds, self.monotonic())
 

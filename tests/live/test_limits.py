@@ -109,11 +109,13 @@ def test_a_plan_that_costs_too_much_never_runs(make_house: Callable[..., House],
         with pytest.raises(psycopg.errors.ConfigurationLimitExceeded):
             conn.execute("select * from orders a, orders b, orders c where a.id > %s", [1])
         assert conn.execute("select id from orders where id = %s and %s::text = 'x'", [1, "x"]).fetchone() == (1,)
+        with pytest.raises(psycopg.errors.ConfigurationLimitExceeded, match="a cost of more than 5,000, which"):
+            conn.execute("select count(*) from customers a, orders b, orders c, orders d")
         with pytest.raises(psycopg.errors.UndefinedColumn):
             conn.execute("select nothing from orders")
         assert conn.execute("select name from customers where id = %s", [1]).fetchone()
     denied = [line for line in house.lines() if line["event"] == "statement" and line["rule"] == "limit.cost"]
-    assert len(denied) == 8, "the last text of two statements is two"
+    assert len(denied) == 9, "the last text of two statements is two"
 
 
 def test_a_heavy_statement_holds_nobody_up(make_house: Callable[..., House]) -> None:
