@@ -31,7 +31,7 @@ class Caps:
 
 
 LIGHT: Final = Caps(
-    bytes=4 << 10, words=500, parens=16, brackets=1, subscripts=24, type_calls=1, parts=32
+    bytes=4 << 10, words=500, parens=16, brackets=1, subscripts=24, type_calls=1, parts=20
 )  # fmt: skip
 FULL: Final = Caps(
     bytes=1 << 20, words=100_000, parens=100, brackets=12, subscripts=100_000, type_calls=12, parts=500

@@ -111,10 +111,10 @@ HOSTILE: dict[str, str] = {
     "nested comments": f"select {'/*' * 60_000}1",
     "array[int4(((( ...": f"select {'array[' * 6}{'int4(' * 6}{'(' * 80}1{')' * 80}{')' * 6}{']' * 6}",
     "300 masked tables": f"select * from {','.join(['app.customers'] * 300)}",
-    "masked tables, light": f"select * from {','.join(['app.customers'] * 31)}",
+    "masked tables, light": f"select * from {','.join(['app.customers'] * 19)}",
     "statements, 100": "select 1;" * 100,
     "statements, 1 MB": "select 1;" * (MB // 9 - 1),
-    "words, light": f"select {','.join(['lower(name)'] * 118)} from app.products",
+    "words, light": f"select {','.join(['lower(name)'] * 98)} from app.products",
     "case, light": f"select $1[{'case ' * 20}name(interval '1' * 1){' when 1 then 2 else 3 end' * 20}]",
 }
 
