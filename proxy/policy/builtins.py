@@ -169,11 +169,7 @@ CATALOG_HIDDEN: dict[str, dict[str, str | None]] = {
     "pg_views": {"definition": None},
     "pg_matviews": {"definition": None},
     "pg_sequences": {"last_value": "NULL::pg_catalog.int8"},
-    "pg_settings": {
-        "sourcefile": "NULL::pg_catalog.text",
-        "sourceline": "NULL::pg_catalog.int4",
-        "reset_val": "NULL::pg_catalog.text",
-    },
+    "pg_settings": {"sourcefile": None, "sourceline": None, "reset_val": None},
     "pg_database": {
         "datfrozenxid": "NULL::pg_catalog.xid",
         "datminmxid": "NULL::pg_catalog.xid",
