@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ TESTS = Path(__file__).parents[1]
 SEEDS = (TESTS / "bypass" / "evasions.jsonl", TESTS / "policy" / "honest.jsonl")
 BATCH = 40
 GIVES_UP = ("57014", "57P01", "53", "54", "55P03")  # time-outs and limits of the server hang on its load
+MOVES = "a value that is another one each time"
 BUG = "the statement cannot be judged"
 
 
@@ -248,16 +250,39 @@ class Runner:
         views = [seen(r, self.scrub is not None) for r in (one, again, twin, two, second)]
         if views[0] == views[1] == views[2] and views[3] == views[4]:
             return [*found, ("harm: worlds differ", _difference(one, two))]
-        atoms = [cells(r) for r in (one, again, twin, two, second)]
-        if len({len(a) for a in atoms}) == 1:
-            for a, b, c, d, e in zip(*atoms, strict=True):
-                if a == b == c and d == e and a != d:
-                    return [*found, ("harm: worlds differ", f"{a!r} / {d!r} (beside noise)")]
+        beside = self._beside(verdicts, [cells(r) for r in (one, again, twin)], [cells(r) for r in (two, second)])
+        if beside:
+            return [*found, ("harm: worlds differ", beside)]
         given = b" ".join(v.forward for v in verdicts)
         secret = SECRET.search(repr(one).encode())
         if secret and secret.group() not in given and SECRET.search(repr(two).encode()):
             return [*found, ("harm: secret", secret.group().decode())]
         return [*found, ("noise", "")]
+
+    def _beside(self, verdicts: list[Judgement], ones: list[list[Any]], twos: list[list[Any]]) -> str:
+        """A value that follows the secret in answers that differ anyway, "" for none; asks again to be sure."""
+        for _ in range(4):
+            if len({len(atoms) for atoms in ones + twos}) != 1:
+                return ""
+            stable = [
+                (a, b)
+                for a, b in zip(ones[0], twos[0], strict=True)
+                if a != b and a not in twos[0] and b not in ones[0]
+            ]
+            if not stable:
+                return ""
+            ones[0] = [a if all(o[i] == a for o in ones) else MOVES for i, a in enumerate(ones[0])]
+            twos[0] = [a if all(o[i] == a for o in twos) else MOVES for i, a in enumerate(twos[0])]
+            pairs = [(a, b) for a, b in zip(ones[0], twos[0], strict=True) if (a, b) in stable]
+            if not pairs:
+                return ""
+            try:
+                ones[1:] = [cells(self._alone(self.stage.worlds[n], verdicts)) for n in ("first", "twin")]
+                twos[1:] = [cells(self._alone(self.stage.worlds["second"], verdicts))]
+            except Stalled:
+                self._restart()
+                return ""
+        return f"{pairs[0][0]!r} / {pairs[0][1]!r} (beside noise)"
 
     def _tells(self, verdicts: list[Judgement]) -> bool:
         """Whether texts of errors follow the secret."""
@@ -325,7 +350,11 @@ class Runner:
                     yield "42501", error.said
             return
         error, (statement,) = errors[0], verdicts[0].statements
-        if error.sqlstate == "42501":
+        if error.sqlstate == "42501" and re.search(rb"reg(?:class|proc|type|oper|namespace|role)", verdicts[0].forward):
+            self.report.figures["names made at run time"] += 1  # a name in a string is looked up with the role's rights
+        elif "to set parameter" in error.said:
+            self.report.figures["settings of superusers"] += 1  # lc_messages: so it is for every role
+        elif error.sqlstate == "42501":
             yield "42501", error.said
         elif error.sqlstate.startswith(("42", "0A")):
             own = self._as_owner(verdicts[0], statement.sql.encode())
