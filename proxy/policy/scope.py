@@ -382,9 +382,7 @@ class Walk:
     def _refuse_absent(self) -> None:
         """Columns of a catalog that are not there get our words: Postgres would call it an error of the query."""
         absent = [(rel, rel.shown) for rel in self.rels if rel.shown and rel.shown.absent]
-        if not absent:
-            return
-        for ref in self.column_refs:
+        for ref in self.column_refs if absent else ():
             words = oracle.names(ref["fields"])
             for rel, shown in absent:
                 if (
