@@ -7,6 +7,7 @@ given out only together with the event that records it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -22,6 +23,8 @@ from recorder.journal import Recording
 
 STATUS: Final = {ord("I"): "I", ord("T"): "T", ord("E"): "E"}
 IDLE: Final = ord("I")
+TURN: Final = 0.02
+"""Seconds after which the texts of one batch give way to other sessions."""
 
 
 class Tally:
@@ -35,6 +38,10 @@ class Tally:
         self.rows = 0
         self.client_bytes = 0
         self.upstream_bytes = 0
+
+
+async def _next_turn() -> None:
+    await asyncio.sleep(0)
 
 
 class Pause(Exception):
@@ -123,6 +130,8 @@ class Talk:
     def judgement(self, sql: bytes, types: tuple[int, ...] = ()) -> Judgement:
         """The verdict on a text. Raises Pause where it takes so long that others would have to wait for it."""
         judge = self.judge
+        if self.monotonic() - self.active > TURN:
+            raise Pause(_next_turn)
         found = judge.at_once(sql, types)
         if found is not None:
             return found

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from proxy.session.gate import Bounds
+from proxy.session.talk import Aids
 from proxy.wire import build
 from recorder.journal import RecordError
 from tests.session.playbook import COLUMNS, EMPTY, IDLE, IN_BLOCK, ROW, Playbook, complete, error, select
@@ -229,3 +232,76 @@ def test_goodbye(play: Playbook) -> None:
     assert play.ended == [False]
     end = play.recorded("session.end")[0]
     assert (end["reason"], end["statements"]) == ("client", 1)
+
+
+async def test_a_batch_of_slow_texts_gives_way_to_others(make_play: Callable[..., Playbook]) -> None:
+    play = make_play()
+    texts = [f"select {n}, id from orders".encode() for n in range(5)]
+    judge = play.relay.talk.judge
+    slow = judge.at_once
+
+    def slower(sql: bytes, types: tuple[int, ...] = ()) -> Any:
+        play.clock.advance(0.015)
+        return slow(sql, types)
+
+    judge.at_once = slower  # type: ignore[method-assign]
+    play.client(*map(build.query, texts), build.query(b"select 5"))
+    assert len(play.upstream_heard()) == 2, "after 30 ms it is somebody else's turn"
+    assert play.to_client.held
+    turns = 0
+    while play.to_client.held:
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns >= 2
+    assert len(play.upstream_heard()) == 4
+
+
+async def test_a_text_that_is_judged_elsewhere_holds_only_its_own_session(make_play: Callable[..., Playbook]) -> None:
+    asked: list[bytes] = []
+    there = asyncio.Event()
+
+    async def heavy(judge: Any, sql: bytes, types: tuple[int, ...]) -> Any:
+        asked.append(sql)
+        await there.wait()
+        return judge.judge(sql, types)
+
+    play = make_play(aids=Aids(heavy=heavy))
+    text = b"select id from orders where id in (" + b"1, " * 8000 + b"1)"
+    play.client(
+        build.query(b"select 1"),
+        build.parse(b"", text),
+        build.bind(b"", b""),
+        build.execute(),
+        build.message(b"S", b""),
+    )
+    await asyncio.sleep(0)
+    assert play.upstream_heard() == ["Query select 1"]
+    assert asked == [text]
+    play.upstream(select(1))
+    assert play.client_heard()[-1] == "Ready I"
+    play.client(build.query(b"select 2"))
+    assert play.upstream_heard() == [], "what comes meanwhile waits in line"
+    there.set()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert [heard.split(" ")[0] for heard in play.upstream_heard()] == ["Parse", "Bind", "Execute", "Sync", "Query"]
+    assert len(asked) == 1
+    assert [line["sql"] for line in play.recorded("statement")] == ["select 1", text.decode(), "select 2"]
+
+
+async def test_a_session_that_ends_while_it_waits_runs_nothing(make_play: Callable[..., Playbook]) -> None:
+    there = asyncio.Event()
+
+    async def heavy(judge: Any, sql: bytes, types: tuple[int, ...]) -> Any:
+        await there.wait()
+        return judge.judge(sql, types)
+
+    play = make_play(aids=Aids(heavy=heavy))
+    play.client(build.query(b"select id from orders where id in (" + b"1, " * 8000 + b"1)"))
+    await asyncio.sleep(0)
+    play.relay.client_lost()
+    there.set()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert play.upstream_heard() == ["Terminate"]
+    assert play.recorded("statement") == []
