@@ -344,19 +344,20 @@ class Runner:
     def _missed(self, verdicts: list[Judgement], results: list[Result]) -> Iterator[tuple[str, str]]:
         """Allowed, then refused by Postgres for a reason that is the guard's."""
         errors = [r for r in results if r.status == "FATAL_ERROR"]
+        forwarded = b"; ".join(v.forward for v in verdicts)
+        for error in errors:
+            if error.sqlstate != "42501":
+                continue
+            if re.search(rb"reg(?:class|proc|type|oper|namespace|role)", forwarded):
+                self.report.figures["names made at run time"] += 1  # in strings, looked up with the role's rights
+            elif "to set parameter" in error.said:
+                self.report.figures["settings of superusers"] += 1  # lc_messages: so it is for every role
+            else:
+                yield "42501", error.said
         if not errors or len(verdicts) != 1 or len(verdicts[0].statements) != 1:
-            for error in errors:
-                if error.sqlstate == "42501":
-                    yield "42501", error.said
             return
         error, (statement,) = errors[0], verdicts[0].statements
-        if error.sqlstate == "42501" and re.search(rb"reg(?:class|proc|type|oper|namespace|role)", verdicts[0].forward):
-            self.report.figures["names made at run time"] += 1  # a name in a string is looked up with the role's rights
-        elif "to set parameter" in error.said:
-            self.report.figures["settings of superusers"] += 1  # lc_messages: so it is for every role
-        elif error.sqlstate == "42501":
-            yield "42501", error.said
-        elif error.sqlstate.startswith(("42", "0A")):
+        if error.sqlstate != "42501" and error.sqlstate.startswith(("42", "0A")):
             own = self._as_owner(verdicts[0], statement.sql.encode())
             if own is None or own == error.sqlstate or own.startswith(GIVES_UP):
                 return

@@ -67,7 +67,7 @@ Scrub = Callable[[bytes], bytes]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One result as the client sees it. `told` is what an error or notice says beyond its code and position."""
+    """One result as the client sees it, but for types above 16384, whose oids a role's views move. `told` is what an error or notice says beyond its code and position."""
 
     status: str
     tag: bytes
@@ -206,7 +206,7 @@ def _result(result: PGresult, rows: list[Any]) -> Result:
     return Result(
         pq.ExecStatus(result.status).name,
         result.command_status or b"",
-        tuple((result.fname(j) or b"", result.ftype(j)) for j in columns),
+        tuple((result.fname(j) or b"", min(result.ftype(j), 16384)) for j in columns),
         tuple(rows),
         (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode(),
         (result.error_field(pq.DiagnosticField.STATEMENT_POSITION) or b"").decode(),
