@@ -23,6 +23,7 @@ from proxy.cli.policy_load import (
     live,
     policy_of,
 )
+from proxy.policy import witness
 from proxy.policy.judge import Judgement
 
 COLOURS = {"allow": "green", "mask": "cyan", "hold": "yellow", "deny": "red"}
@@ -86,7 +87,7 @@ def explain(
     Example: [bold]daypass policy explain "select * from customers" --policy vendor-readonly[/bold]
     """
     judgement = judge_for(config, policy, database, snapshot).judge(sql.encode("utf-8", "surrogateescape"))
-    data = explained(judgement)
+    data = explained(judgement) | {"parsers": witness.seen(sql.encode("utf-8", "surrogateescape"))}
     emit(data, output, lambda console: _explain(console, sql, judgement, data))
     raise typer.Exit(0 if judgement.allowed and data["verdict"] in ("allow", "mask") else NO)
 
@@ -146,5 +147,16 @@ def _explain(console: Console, sql: str, judgement: Judgement, data: dict[str, A
         if s.position:
             console.print(Text(sql.replace("\n", " ")))
             console.print(Text(" " * (s.position - 1) + "^", style="red"))
+    for seen in data["parsers"]:
+        what = ("error", "tables", "functions", "names", "strings")
+        grid(
+            ("", "POSTGRES'S GRAMMAR SEES", "SQLGLOT SEES"),
+            [
+                (key, *(", ".join(seen[parser].get(key, ())) for parser in ("postgres", "sqlglot")))
+                for key in what
+                if any(seen[parser].get(key) for parser in seen)
+            ],
+            empty="",
+        )(console)
     if not judgement.statements:
         console.print(Text(f"{data['verdict']}: {data['reason']}"))

@@ -1,4 +1,4 @@
-"""What a policy shows, in words for the person whose access it is: `SHOW daypass.scope` and the console say the same."""
+"""What a policy shows, in words for the person whose access it is: `SHOW daypass.scope` says it."""
 
 from __future__ import annotations
 

@@ -48,6 +48,11 @@ class Facts:
     """The numbers with which the constants of intervals begin."""
 
 
+def read(text: str) -> Facts:
+    """What sqlglot finds in one statement. Raises Refused where it cannot read it."""
+    return _facts(_parse(text))
+
+
 def agree(text: str, walk: Walk, ctes: frozenset[str]) -> None:
     """Raises Refused unless sqlglot finds in `text` the facts that the walk found.
 

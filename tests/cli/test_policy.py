@@ -155,6 +155,8 @@ def test_test_list_show_and_explain(folder: Path) -> None:
     assert [p["name"] for p in answer("list")] == ["reader"]
     assert answer("show", "reader")["text"] == POLICY
     assert answer("explain", "select ssn from hr.salaries", "-p", "reader", code=1)["rule"] == "table"
+    parsers = answer("explain", "select id from orders where status = 'new'", "-p", "reader")["parsers"][0]
+    assert parsers["postgres"]["strings"] == parsers["sqlglot"]["strings"] == ["new"]
     assert run("show", "raeder").exit_code == 2
 
 

@@ -25,7 +25,9 @@ def test_every_rule_is_documented() -> None:
         rule for row in re.findall(r"^\| (`[^|]+`) \|", table, re.M) for rule in re.findall(r"`([a-z.]+)`", row)
     }
     raised |= {"limit.rows", "limit.bytes"}  # made from the limit's name
-    assert raised - {"policy", "observe.statement"} == documented  # "policy" is a finding of `policy check`, never a verdict
+    assert (
+        raised - {"policy", "observe.statement"} == documented
+    )  # "policy" is a finding of `policy check`, never a verdict
 
 
 def test_every_key_is_documented() -> None:
