@@ -264,11 +264,10 @@ class Runner:
         for _ in range(4):
             if len({len(atoms) for atoms in ones + twos}) != 1:
                 return ""
-            stable = [
-                (a, b)
-                for a, b in zip(ones[0], twos[0], strict=True)
-                if a != b and a not in twos[0] and b not in ones[0]
-            ]
+            mine, other = set(ones[0]), set(twos[0])
+            stable = {
+                (a, b) for a, b in zip(ones[0], twos[0], strict=True) if a != b and a not in other and b not in mine
+            }
             if not stable:
                 return ""
             ones[0] = [a if all(o[i] == a for o in ones) else MOVES for i, a in enumerate(ones[0])]

@@ -67,7 +67,10 @@ Scrub = Callable[[bytes], bytes]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One result as the client sees it, but for types above 16384, whose oids a role's views move. `told` is what an error or notice says beyond its code and position."""
+    """One result as the client sees it, but for types above 16384, whose oids a role's views move.
+
+    `told` is what an error or notice says beyond its code and position.
+    """
 
     status: str
     tag: bytes
