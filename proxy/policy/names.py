@@ -45,6 +45,9 @@ _SYNTAX_SINCE = dict.fromkeys(
 _FIRST_UNPINNED = 10_000  # oids below it are assigned by hand in Postgres's sources (transam.h)
 _ROW_TYPES = frozenset({71, 75, 81, 83})  # of pg_type, pg_attribute, pg_proc and pg_class
 _VALUED = frozenset({"client_encoding", "client_min_messages"})  # settings of which only some values are harmless
+_NAMING_TYPES = frozenset(
+    """regclass regproc regprocedure regnamespace regoper regoperator regconfig regdictionary regcollation""".split()  # noqa: SIM905
+)
 _TYPMOD = re.compile(r"\(.*?\)")
 _OPERATORS_OF = {
     "AEXPR_IN": ("=", "<>"),
@@ -265,7 +268,7 @@ class Names:
     def cast(self, node: Node) -> None:
         """A constant cast to a reg* type names an object: only what the policy shows may be named."""
         target = oracle.names(node["typeName"].get("names", []))[-1]
-        if target not in ("regclass", "regproc", "regprocedure", "regnamespace", "regoper", "regoperator"):
+        if target not in _NAMING_TYPES:
             return
         self.by_literal = True
         value = _constant(node["arg"])
@@ -279,6 +282,10 @@ class Names:
             if words is None or words[-1] not in self.bound.schemas | {"pg_catalog", "information_schema"}:
                 hint = f"The policy shows tables of {', '.join(sorted(self.bound.schemas))}."
                 raise Refused("table", f"the schema {value} is not in the policy", hint, location)
+        elif target in ("regconfig", "regdictionary", "regcollation"):
+            words = oracle_identifier(value)
+            if words is None or (len(words) > 1 and words[-2] not in self.bound.schemas | {"pg_catalog"}):
+                raise Refused("type", f"{value} is of a schema that is not in the policy", "", location)
         else:
             words = oracle_identifier(value.partition("(")[0])
             if words is None or target in ("regoper", "regoperator"):
