@@ -30,6 +30,7 @@ TESTS = Path(__file__).parents[1]
 SEEDS = (TESTS / "bypass" / "evasions.jsonl", TESTS / "policy" / "honest.jsonl")
 BATCH = 40
 GIVES_UP = ("57014", "57P01", "53", "54", "55P03")  # time-outs and limits of the server hang on its load
+LIMIT = re.compile(rb"\s(?:limit\s+\d+(?:\s+offset\s+\d+)?|fetch\s+first\s+\d+\s+rows\s+only)\s*;?\s*\Z", re.I)
 MOVES = "a value that is another one each time"
 BUG = "the statement cannot be judged"
 
@@ -249,6 +250,8 @@ class Runner:
             return [*found, ("gave up", "")]
         views = [seen(r, self.scrub is not None) for r in (one, again, twin, two, second)]
         if views[0] == views[1] == views[2] and views[3] == views[4]:
+            if self._same_without_limit(verdicts):
+                return [*found, ("other order", "")]
             return [*found, ("harm: worlds differ", _difference(one, two))]
         beside = self._beside(verdicts, [cells(r) for r in (one, again, twin)], [cells(r) for r in (two, second)])
         if beside:
@@ -305,6 +308,19 @@ class Runner:
             self._restart()
             return False
         return again == twin != second
+
+    def _same_without_limit(self, verdicts: list[Judgement]) -> bool:
+        """Whether LIMIT alone tells the worlds apart: it cuts what the planner's statistics have put in an order."""
+        (last,) = verdicts[-1:]
+        whole = LIMIT.sub(b"", last.forward)
+        if whole == last.forward or len(verdicts) > 1:
+            return False
+        try:
+            one, two = self._both([replace(last, forward=whole)])
+        except Stalled:
+            self._restart()
+            return False
+        return seen(one, self.scrub is not None) == seen(two, self.scrub is not None)
 
     def _both(self, verdicts: list[Judgement]) -> tuple[list[Result], list[Result]]:
         """The answers of both worlds, asked at once."""
