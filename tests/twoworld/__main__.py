@@ -19,7 +19,9 @@ import structlog
 
 from proxy.demo.postgres import PostgresServer
 from tests.support.postgres import bindirs
-from tests.twoworld.run import Report, Source, run
+from tests.twoworld.report import Report
+from tests.twoworld.run import run
+from tests.twoworld.source import Source
 from tests.twoworld.vocabulary import Vocabulary
 from tests.twoworld.worlds import stage
 

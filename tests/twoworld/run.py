@@ -8,171 +8,28 @@ as this role or in this rewriting, and takes in the client's own words as the ow
 
 from __future__ import annotations
 
-import json
-import random
 import re
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from proxy.policy import oracle
 from proxy.policy.judge import Judgement
 from proxy.policy.refusal import Refused
-from tests.twoworld.grammar import Grammar
-from tests.twoworld.mutate import Mutator, adapted, tokens
+from tests.twoworld.answers import cells, changed, difference, leaves_state, params, seen, told
+from tests.twoworld.mutate import tokens
+from tests.twoworld.report import Finding, Report
+from tests.twoworld.source import Source
 from tests.twoworld.vocabulary import Vocabulary
-from tests.twoworld.worlds import SECRET, Result, Scrub, Stage, Stalled, World, _scrubber, pins_of
+from tests.twoworld.worlds import SECRET, Result, Stage, Stalled, World, _scrubber, pins_of
 
-TESTS = Path(__file__).parents[1]
-SEEDS = (TESTS / "bypass" / "evasions.jsonl", TESTS / "policy" / "honest.jsonl")
 BATCH = 40
 GIVES_UP = ("57014", "57P01", "53", "54", "55P03")  # time-outs and limits of the server hang on its load
 LIMIT = re.compile(rb"\s(?:limit\s+\d+(?:\s+offset\s+\d+)?|fetch\s+first\s+\d+\s+rows\s+only)\b", re.I)
 MOVES = "a value that is another one each time"
 BUG = "the statement cannot be judged"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that must not be. `number` and the seed make it again."""
-
-    kind: str
-    number: int
-    steps: tuple[str, ...]
-    evidence: str
-
-    def text(self) -> str:
-        return (
-            f"{self.kind} (statement {self.number})\n"
-            + "".join(f"    {s}\n" for s in self.steps)
-            + f"  {self.evidence}"
-        )
-
-
-@dataclass
-class Report:
-    """The figures and findings of one run."""
-
-    figures: Counter[str] = field(default_factory=Counter)
-    findings: list[Finding] = field(default_factory=list)
-    notes: list[Finding] = field(default_factory=list)
-    """What is no harm and worth a look: noise, other orders of rows, error texts that nobody scrubs yet."""
-    seconds: float = 0.0
-
-    @property
-    def harms(self) -> list[Finding]:
-        return [f for f in self.findings if f.kind.startswith("harm")]
-
-    @property
-    def misses(self) -> list[Finding]:
-        return [f for f in self.findings if f.kind.startswith("miss")]
-
-    def add(self, other: Report) -> None:
-        self.figures += other.figures
-        self.findings += other.findings
-        self.notes += other.notes
-        self.seconds = max(self.seconds, other.seconds)
-
-    def text(self) -> str:
-        names = ("generated", "parsed by Postgres", "allowed", "denied", "ran OK")
-        lines = [", ".join(f"{self.figures[n]} {n}" for n in names)]
-        rest = sorted((n, c) for n, c in self.figures.items() if n not in names)
-        lines.append(", ".join(f"{c} {n}" for n, c in rest))
-        lines.append(f"{len(self.harms)} harms, {len(self.misses)} oracle misses, {self.seconds:.0f} seconds")
-        return "\n".join(lines)
-
-
-# -- statements ----------------------------------------------------------------------------------------------------
-
-
-def corpus(paths: list[Path]) -> list[list[str]]:
-    """The statements of files with one JSON case a line, in this firm's words; what is longer than 4 KB is left out."""
-    found = []
-    for path in paths:
-        for line in path.read_text().splitlines():
-            case = json.loads(line)
-            steps = case.get("script") or [case.get("sql")]
-            if all(isinstance(s, str) and len(s) < 4096 for s in steps):
-                found.append([s if path == SEEDS[0] else adapted(s) for s in steps])
-    return found
-
-
-class Source:
-    """Statement `i` of a seed, whatever else runs: its own random generator, its own place in the lists."""
-
-    def __init__(self, words: Vocabulary, seed: int, extra: list[Path]) -> None:
-        self.words, self.seed = words, seed
-        self.pool = corpus([*SEEDS, *extra])
-        shuffle = random.Random(seed)
-        self.functions = shuffle.sample(words.functions, len(words.functions))
-        self.operators = shuffle.sample(words.operators, len(words.operators))
-
-    def steps(self, number: int) -> list[str]:
-        rng = random.Random(f"{self.seed}:{number}")
-        grammar, mutate = Grammar(rng, self.words), Mutator(rng, self.words, self.pool)
-        turn = number % 20
-        made = self._made(turn, number // 20, grammar, rng)
-        often = 1.0 if turn in (8, 9, 10, 11, 12) else 0.25
-        if rng.random() < often:
-            at = rng.randrange(len(made))
-            made[at] = mutate(made[at])
-        return made
-
-    def _made(self, turn: int, round_: int, grammar: Grammar, rng: random.Random) -> list[str]:
-        if turn < 5:
-            return [grammar.query()]
-        if turn < 8:
-            return [grammar.catalog_function(self.functions[(round_ * 3 + turn - 5) % len(self.functions)])]
-        if turn < 13:
-            return list(rng.choice(self.pool))
-        if turn == 13:
-            return [grammar.operator(self.operators[round_ % len(self.operators)])]
-        if turn == 14:
-            return [grammar.sqlglot_call()]
-        if turn < 17:
-            return grammar.wrapped()
-        if turn == 17:
-            return grammar.session()
-        return [grammar.write()] if turn == 18 and rng.random() < 0.3 else [grammar.query()]
-
-
-# -- answers -------------------------------------------------------------------------------------------------------
-
-
-def seen(results: list[Result], scrubbed: bool) -> tuple[Any, ...]:
-    """What a client sees of answers, but for the order of rows and for texts that are not scrubbed yet."""
-    return tuple(
-        (
-            r.status,
-            r.tag,
-            r.header,
-            tuple(sorted(map(repr, r.rows))),
-            r.sqlstate,
-            r.position,
-            r.told if scrubbed else "",
-        )
-        for r in results
-    )
-
-
-def told(results: list[Result], verdict: Judgement, scrub: Scrub | None) -> list[Result]:
-    """The answers with the texts that the session leaves of errors and notices."""
-    if scrub is None or not verdict.veiled:
-        return results
-    return [replace(r, told=repr(scrub(r.fields)), fields=b"") if r.sqlstate else r for r in results]
-
-
-def cells(results: list[Result]) -> list[Any]:
-    """Every value by itself, in order."""
-    out: list[Any] = []
-    for r in results:
-        out += [r.status, r.sqlstate]
-        for row in r.rows:
-            out += list(row) if isinstance(row, tuple) else row.split(b"\t")
-    return out
 
 
 class Runner:
@@ -252,7 +109,7 @@ class Runner:
         if views[0] == views[1] == views[2] and views[3] == views[4]:
             if other := self._without_limits(verdicts):
                 return [*found, (other, "")]
-            return [*found, ("harm: worlds differ", _difference(one, two))]
+            return [*found, ("harm: worlds differ", difference(one, two))]
         beside = self._beside(verdicts, [cells(r) for r in (one, again, twin)], [cells(r) for r in (two, second)])
         if beside:
             return [*found, ("harm: worlds differ", beside)]
@@ -310,7 +167,7 @@ class Runner:
         return again == twin != second
 
     def _without_limits(self, verdicts: list[Judgement]) -> str:
-        """What tells the worlds apart when it is no data: the order that LIMIT cuts, as statistics chose it, or oids."""
+        """What tells the worlds apart and is no data: the order that LIMIT cuts, as statistics chose it, or oids."""
         (last,) = verdicts[-1:]
         whole = LIMIT.sub(b" ", last.forward)
         if whole == last.forward or len(verdicts) > 1:
@@ -331,10 +188,10 @@ class Runner:
         one, two = self.stage.worlds["first"], self.stage.worlds["second"]
         out: tuple[list[Result], list[Result]] = ([], [])
         for verdict in verdicts:
-            params = _params(verdict)
+            values = params(verdict)
             for world in (one, two):
-                world.dirty |= _leaves_state(verdict)
-                world.send(verdict.forward, params)
+                world.dirty |= leaves_state(verdict)
+                world.send(verdict.forward, values)
             for world, into in ((one, out[0]), (two, out[1])):
                 into.extend(told(world.receive(), verdict, self.scrub))
                 into.extend(told(world.notices, verdict, self.scrub))
@@ -346,8 +203,8 @@ class Runner:
     def _alone(self, world: World, verdicts: list[Judgement]) -> list[Result]:
         out = []
         for verdict in verdicts:
-            world.dirty |= _leaves_state(verdict)
-            world.send(verdict.forward, _params(verdict))
+            world.dirty |= leaves_state(verdict)
+            world.send(verdict.forward, params(verdict))
             out += told(world.receive(), verdict, self.scrub)
             out += told(world.notices, verdict, self.scrub)
             world.notices.clear()
@@ -393,7 +250,7 @@ class Runner:
             return None
         plain = self.stage.plain
         try:
-            plain.send(text, _params(verdict))
+            plain.send(text, params(verdict))
             results = plain.receive()
         except Stalled:
             plain.stop()
@@ -413,17 +270,17 @@ class Runner:
         after = self._fingerprints()
         if after == self.before:
             return
-        changed = _changed(self.before, after)
+        effect = changed(self.before, after)
         self.before = after
         for number, steps in batch:
             self.look(steps)
             now = self._fingerprints()
             if now != self.before:
-                self.report.findings.append(Finding("harm: effect", number, tuple(steps), _changed(self.before, now)))
+                self.report.findings.append(Finding("harm: effect", number, tuple(steps), changed(self.before, now)))
                 self.before = now
                 return
         self.report.findings.append(
-            Finding("harm: effect", batch[0][0], ("(one of the batch that begins here)",), changed)
+            Finding("harm: effect", batch[0][0], ("(one of the batch that begins here)",), effect)
         )
 
     def pins(self, number: int, steps: list[str]) -> None:
@@ -470,50 +327,6 @@ def _parses(step: str) -> bool:
     except Refused:
         return False
     return True
-
-
-def _params(verdict: Judgement) -> list[bytes | None] | None:
-    """Values for the parameters of a single statement; None where it has none."""
-    if b"$" not in verdict.forward or len(verdict.statements) != 1:
-        return None
-    numbers = [p["number"] for p in _found(oracle.tree(verdict.forward), "ParamRef") if "number" in p]
-    return [b"1"] * max(numbers) if numbers and max(numbers) < 100 else None
-
-
-def _found(value: Any, name: str) -> Iterator[dict[str, Any]]:
-    if isinstance(value, list):
-        for item in value:
-            yield from _found(item, name)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            if key == name:
-                yield item
-            yield from _found(item, name)
-
-
-def _leaves_state(verdict: Judgement) -> bool:
-    return any(s.kind != "select" for s in verdict.statements) or b"set_config" in verdict.forward
-
-
-def _difference(one: list[Result], two: list[Result]) -> str:
-    for a, b in zip(one, two, strict=False):
-        if a.rows != b.rows:
-            rows = [sorted(map(repr, r.rows)) for r in (a, b)]
-            only = [[x for x in rows[i] if x not in rows[1 - i]][:2] for i in (0, 1)]
-            return f"{len(a.rows)} rows {only[0]} / {len(b.rows)} rows {only[1]}"[:500]
-        if a != b:
-            return f"{replace(a, rows=())} / {replace(b, rows=())}"[:700]
-    return f"{len(one)} / {len(two)} answers"
-
-
-def _changed(before: list[Any], after: list[Any]) -> str:
-    for a, b in zip(before, after, strict=True):
-        for x, y in zip(a, b, strict=True):
-            if x != y:
-                if isinstance(x, str) and "=" in x:
-                    return f"{sorted(set(str(y).split(',')) - set(x.split(',')))}"
-                return f"{x!r} -> {y!r}"[:300]
-    return "?"
 
 
 def run(stage: Stage, seed: int, numbers: Callable[[], Iterator[int]], extra: list[Path]) -> Report:

@@ -11,9 +11,11 @@ import pytest
 from proxy.demo.postgres import PostgresServer
 from proxy.policy.judge import Judge, Judgement
 from tests.support.postgres import Servers, bindirs
-from tests.twoworld.grammar import Grammar
 from tests.twoworld.mutate import tokens
-from tests.twoworld.run import Report, Runner, Source, run
+from tests.twoworld.report import Report
+from tests.twoworld.run import Runner, run
+from tests.twoworld.source import Source
+from tests.twoworld.statements import Statements
 from tests.twoworld.vocabulary import Vocabulary
 from tests.twoworld.worlds import Stage, stage
 
@@ -83,5 +85,5 @@ def test_the_test_can_fail(shared: Stage, steps: list[str], kind: str) -> None:
 def test_a_seed_makes_the_same_statements_again(shared: Stage) -> None:
     first, second = (Source(Vocabulary(shared), NEW, []) for _ in range(2))
     assert [first.steps(n) for n in range(60)] == [second.steps(n) for n in range(59, -1, -1)][::-1]
-    text = Grammar(random.Random(NEW), first.words).query()
+    text = Statements(random.Random(NEW), first.words).query()
     assert "".join(tokens(text)) == text
