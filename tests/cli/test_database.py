@@ -6,19 +6,20 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from proxy.demo.postgres import PostgresServer
-from tests.support.postgres import fresh_database, load_shop
+from tests.support.postgres import drop_roles, fresh_database, load_shop
 
 POLICY = "name: reader\ndatabases: [shop]\ntables: {app.customers: {deny: [ssn]}, app.orders: {}}\n"
 
 
 @pytest.fixture
-def folder(tmp_path: Path, pg: PostgresServer) -> Path:
+def folder(tmp_path: Path, pg: PostgresServer) -> Iterator[Path]:
     database = fresh_database(pg, template=load_shop(pg, "exposure_template"))
     entry = {
         "host": pg.host,
@@ -32,7 +33,8 @@ def folder(tmp_path: Path, pg: PostgresServer) -> Path:
     (tmp_path / "policies").mkdir()
     (tmp_path / "policies" / "reader.yaml").write_text(POLICY)
     (tmp_path / "database").write_text(database)
-    return tmp_path
+    yield tmp_path
+    drop_roles(pg)
 
 
 def daypass(folder: Path, pg: PostgresServer, *words: str) -> subprocess.CompletedProcess[str]:
@@ -86,8 +88,3 @@ def test_release_lets_the_owner_alter_a_table(folder: Path, pg: PostgresServer) 
         ]
         assert view.startswith("customers_")
         owner.execute(alter)
-        owner.execute("drop owned by " + ", ".join(_roles(owner)) + "; drop role " + ", ".join(_roles(owner)))
-
-
-def _roles(owner: psycopg.Connection[tuple[str, ...]]) -> list[str]:
-    return [row[0] for row in owner.execute("select rolname from pg_roles where rolname ~ '^daypass_'").fetchall()]

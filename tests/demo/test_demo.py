@@ -43,7 +43,12 @@ def tmp(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     "client",
-    ["libpq", pytest.param("psql", marks=pytest.mark.skipif(psql_with_tls() is None, reason="no psql with TLS"))],
+    [
+        "libpq",
+        pytest.param(
+            "psql", marks=[pytest.mark.slow, pytest.mark.skipif(psql_with_tls() is None, reason="no psql with TLS")]
+        ),
+    ],
 )
 def test_once_ends_by_itself_with_0(tmp: Path, client: str) -> None:
     done = subprocess.run(
@@ -126,6 +131,7 @@ def test_the_pasted_command_works_and_ctrl_c_leaves_nothing(tmp: Path) -> None:
     _gone(left, tmp)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_however_it_is_ended_nothing_is_left(tmp: Path, how: signal.Signals) -> None:
     with _waiting_demo(tmp) as (demo, _):

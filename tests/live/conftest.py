@@ -10,10 +10,11 @@ import pytest
 
 from proxy.demo.postgres import PostgresServer
 from tests.live.house import House
+from tests.support.postgres import Servers, bindirs, drop_roles
 
 
 @pytest.fixture
-def make_house(tmp_path: Path, pg: PostgresServer) -> Iterator[Callable[..., House]]:
+def make_house(tmp_path: Path, pg: PostgresServer, pg_servers: Servers) -> Iterator[Callable[..., House]]:
     """Makes a House with settings of its own, not started; all are ended after the test."""
     made: list[House] = []
 
@@ -26,13 +27,13 @@ def make_house(tmp_path: Path, pg: PostgresServer) -> Iterator[Callable[..., Hou
     yield make
     for house in made:
         house.hurry()
+    for bindir in {house.pg.bindir for house in made}:
+        drop_roles(pg_servers.get(bindir))
 
 
 @pytest.fixture(scope="module")
 def house_of_module(tmp_path_factory: pytest.TempPathFactory, pg_servers: Any) -> Iterator[House]:
     """One running House for all tests of a module, for those that leave it as they found it."""
-    from tests.support.postgres import bindirs
-
     house = House(tmp_path_factory.mktemp("house"), pg_servers.get(bindirs()[0]))
     house.start()
     yield house

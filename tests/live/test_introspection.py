@@ -25,7 +25,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from proxy.policy.load import parse
 from tests.live import backslash
 from tests.live.house import House
-from tests.support.postgres import Servers, bindirs, can_tls, fresh_database, load_shop, read_only_role
+from tests.support.postgres import Servers, bindirs, can_tls, drop_roles, fresh_database, load_shop, read_only_role
 
 POLICY = """
 name: reader
@@ -61,7 +61,11 @@ JARS = [
 
 @pytest.fixture(
     scope="module",
-    params=[(bindir, mode) for bindir in bindirs() for mode in ("shared", "ephemeral")],
+    params=[
+        pytest.param((bindir, mode), marks=() if (bindir, mode) == (bindirs()[0], "ephemeral") else pytest.mark.slow)
+        for bindir in bindirs()
+        for mode in ("shared", "ephemeral")
+    ],
     ids=lambda p: f"{p[0].parent.name}-{p[1]}",
 )
 def hall(
@@ -88,6 +92,7 @@ def hall(
     house.start(password=password)
     yield house
     house.hurry()
+    drop_roles(server)
 
 
 def url(house: House, driver: str) -> sqlalchemy.URL:

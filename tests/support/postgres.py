@@ -77,6 +77,22 @@ def read_only_role(pg: PostgresServer, dbname: str, name: str = "vendor_ro", pas
     return name
 
 
+def drop_roles(pg: PostgresServer) -> None:
+    """Drops what daypass left in the cluster: a test that ends in the middle of a grant leaves a role behind."""
+    with psycopg.connect(pg.dsn(), autocommit=True) as conn:
+        ours = [row[0] for row in conn.execute("select rolname from pg_roles where rolname ~ '^daypass_'")]
+        names = [row[0] for row in conn.execute("select datname from pg_database where datallowconn")] if ours else []
+    for name in names:
+        with psycopg.connect(pg.dsn(name), autocommit=True) as conn:
+            schemas = [row[0] for row in conn.execute("select nspname from pg_namespace where nspname ~ '^daypass_'")]
+            for schema in schemas:
+                conn.execute(sql.SQL("drop schema {} cascade").format(sql.Identifier(schema)))
+            conn.execute(sql.SQL("drop owned by {}").format(sql.SQL(", ").join(map(sql.Identifier, ours))))
+    if ours:
+        with psycopg.connect(pg.dsn(), autocommit=True) as conn:
+            conn.execute(sql.SQL("drop role {}").format(sql.SQL(", ").join(map(sql.Identifier, ours))))
+
+
 def can_tls(bindir: Path) -> bool:
     """Whether the libpq beside psql in `bindir` was built with OpenSSL (the wheel's is not)."""
     tried = subprocess.run(
