@@ -16,10 +16,12 @@ import pytest
 
 from proxy.demo.postgres import PostgresServer
 from tests.live.house import House, until
-from tests.support.postgres import fresh_database, load_shop
+from tests.support.postgres import drop_roles, fresh_database, load_shop
 
 
 def ephemeral(make_house: Callable[..., House], server: PostgresServer) -> House:
+    # Tests of other files leave roles in this cluster, and `gone` looks at all of it.
+    drop_roles(server)
     load_shop(server)
     database = fresh_database(server, template=load_shop(server, "ephemeral_template"))
     entry: dict[str, Any] = {
