@@ -10,6 +10,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -70,6 +71,7 @@ def targets(scale: int) -> Iterator[list[Target]]:
         bouncer = pgbouncer()
         if bouncer is not None:
             found.append(stack.enter_context(_bouncing(bouncer, server)))
+        found.append(stack.enter_context(_relaying(server)))
         found.append(stack.enter_context(_daypass(server, home)))
         yield found
 
@@ -130,6 +132,20 @@ def _bouncing(program: str, server: PostgresServer) -> Iterator[Target]:
         process.terminate()
         process.wait(10)
         shutil.rmtree(home, ignore_errors=True)
+
+
+@contextmanager
+def _relaying(server: PostgresServer) -> Iterator[Target]:
+    """A bare relay of bytes on the same event loop."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.bench.relay", str(server.port)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        yield Target("relay", int(process.stdout.readline()), ROLE, SECRET, (process.pid,))
+    finally:
+        process.terminate()
+        process.wait(10)
 
 
 @contextmanager
