@@ -5,7 +5,9 @@
 #   make test      the test suite, against real Postgres servers and with real clients
 #   make test-slow what make test leaves out: the same on other servers, and longer
 #   make check     ruff (lint, format), mypy --strict, import contracts
-#   make bench     pgbench directly, through PgBouncer where it is installed, and through daypass
+#   make compiled  the hot path compiled by mypyc in a copy of the tree, .compiled; wants a C compiler
+#   make test-compiled  make test on that copy
+#   make bench     pgbench directly, through PgBouncer where it is installed, and through daypass, compiled
 #   make bench-guard   what a verdict costs, and how long hostile statements hold other sessions up
 #   make corpus    the evasion corpus in CORPUS, where there is one
 #   make clean     removes .venv and every cache
@@ -17,7 +19,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-slow check format bench bench-guard corpus clean
+.PHONY: demo test test-slow check format compiled test-compiled bench bench-guard corpus clean
 .DEFAULT_GOAL := demo
 
 # The newest Python that fits; PYTHON=… chooses another.
@@ -57,8 +59,17 @@ format: $(VENV)/.dev
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
 
-bench: $(VENV)/.dev
-	@exec $(PY) -m tests.bench $(ARGS)
+# A copy of the tree in which the hot path is compiled: the sources stay as they are, and so does what make test runs.
+compiled: $(VENV)/.dev
+	@mkdir -p .compiled
+	@git ls-files --cached --others --exclude-standard proxy recorder tests pyproject.toml | tar cf - -T - | tar xf - -C .compiled
+	@$(PY) deploy/compile.py .compiled >.compiled/log 2>&1 || { tail -20 .compiled/log >&2; exit 1; }
+
+test-compiled: compiled
+	cd .compiled && PYTHONPATH=$(CURDIR)/.compiled $(CURDIR)/$(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+bench: compiled
+	@cd .compiled && PYTHONPATH=$(CURDIR)/.compiled exec $(CURDIR)/$(PY) -m tests.bench $(ARGS)
 
 bench-guard: $(VENV)/.dev
 	@exec $(PY) -m tests.bench.guard $(ARGS)
@@ -68,5 +79,5 @@ corpus: $(VENV)/.dev
 	@exec $(PY) -m tests.support.corpus "$(CORPUS)" $(ARGS)
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	rm -rf $(VENV) .compiled .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,7 +2,8 @@
 
 One Judge stands for one policy revision on one catalog revision of one database; sessions share it. It never raises on
 what a client sent: a verdict is a value. Two caches: the exact text, and the normalized shape of plain SELECTs whose
-verdict no constant can change. What is neither cached nor light is judged in a process of its own: see `worker`.
+verdict no constant can change; outlines are a quick way to the second. What is neither cached nor light is judged in a
+process of its own: see `worker`.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
+import msgspec
 import structlog
+from msgspec.structs import replace
 
 from proxy.catalog import Catalog
-from proxy.policy import caps, describe, oracle, substitute
+from proxy.policy import caps, describe, oracle, outlines, substitute
 from proxy.policy.bind import Bound, Problem
 from proxy.policy.guard import LOCK_TIMEOUT, Guard, Judged
 from proxy.policy.model import Limits, Policy, tighter
@@ -35,8 +37,7 @@ _PLAIN = re.compile(rb"[\x01-\x7f]*\Z")
 _PREFIXED = re.compile(rb"(?:\b[bBxX]|&)'")  # strings that are not every string's equal: B'x' is none, U&'x' is refused
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(msgspec.Struct, frozen=True):
     """The verdict on one statement.
 
     `kind` is what the statement does (select, set, begin, execute, …); `position` a 1-based character in the client's
@@ -57,8 +58,7 @@ class Statement:
     functions: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(msgspec.Struct, frozen=True):
     """The verdict on one message's text. `forward` is what goes upstream when `allowed`."""
 
     statements: tuple[Statement, ...]
@@ -112,6 +112,11 @@ def _partly(tables: list[str]) -> str:
     return f"{', '.join(tables)}: shown in part" if tables else ""
 
 
+def _with_text(same: Judgement, sql: bytes) -> Judgement:
+    """The same verdict on another text of its shape."""
+    return replace(same, statements=(replace(same.statements[0], sql=sql.decode().strip()),), forward=sql)
+
+
 class Judges(Protocol):
     """What a session needs: Judge and Both have it."""
 
@@ -140,6 +145,7 @@ class Judge:
         self._names = Names(self.bound)
         self._texts: dict[bytes, Judgement] = {}
         self._shapes: dict[bytes, Judgement] = {}
+        self._outlines: dict[bytes, Judgement] = {}
         self._observe = policy.mode == "observe"
 
     @property
@@ -188,18 +194,24 @@ class Judge:
         known = self.known(sql, param_types)
         if known is not None or len(sql) > CACHE_TEXT_BYTES:
             return known
+        outline = outlines.outline(sql)
+        if outline is not None and (same := self._outlines.get(outline)) is not None:
+            return _with_text(same, sql)
         shape = self._shape(sql)
         if shape is not None and (same := self._shapes.get(shape)) is not None:
-            text = sql.decode()
-            found = replace(same, statements=(replace(same.statements[0], sql=text.strip()),), forward=sql)
+            found = _with_text(same, sql)
             self._keep_text(sql, found)
-            return found
-        if len(sql) > caps.LIGHT.bytes:
-            return None
-        found = self._uncached(sql, self._light)
-        if any(s.rule.removeprefix("observe.") in _TOO_HEAVY for s in found.statements):
-            return None
-        self._keep(sql, shape, found)
+        else:
+            if len(sql) > caps.LIGHT.bytes:
+                return None
+            found = self._uncached(sql, self._light)
+            if any(s.rule.removeprefix("observe.") in _TOO_HEAVY for s in found.statements):
+                return None
+            self._keep(sql, shape, found)
+        if outline is not None and found.shape is not None and outlines.fits(outline, shape):
+            if len(self._outlines) >= CACHE_TEXTS:
+                self._outlines.clear()
+            self._outlines[outline] = found
         return found
 
     def known(self, sql: bytes, param_types: tuple[int, ...] = ()) -> Judgement | None:

@@ -7,7 +7,7 @@ when it is decided, and a refused statement has an outcome like any other.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from proxy.policy.judge import Judgement, Statement
 from proxy.session.budget import Ended

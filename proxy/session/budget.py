@@ -47,9 +47,9 @@ class Spent:
     def wait(self, per_minute: int, now: float) -> float:
         """Take one statement of `per_minute`; 0, or the seconds until there is one. `now`: monotonic seconds."""
         if self.tokens < 0:
-            self.tokens = per_minute
+            self.tokens = float(per_minute)
         else:
-            self.tokens = min(per_minute, self.tokens + (now - self.filled) * per_minute / 60)
+            self.tokens = min(float(per_minute), self.tokens + (now - self.filled) * per_minute / 60)
         self.filled = now
         if self.tokens >= 1:
             self.tokens -= 1

@@ -8,8 +8,9 @@ executes it is recorded for itself. Invariant: what is not known under a name is
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from proxy.session.answers import Answers
 from proxy.session.budget import Ended
@@ -76,24 +77,24 @@ class Extended:
         """Keep the values of a portal for the record."""
         talk = self._talk
         names = talk.names
-        bind = client.bind(data, pos, stop)
+        name, source, formats, raw = client.bind(data, pos, stop)
         if self._bound is not None:
             self._record_bind(*self._bound)
-        prepared = names.statements.get(bind.statement[:NAME_BYTES])
+        prepared = names.statements.get(source[:NAME_BYTES])
         if prepared is None or prepared.judge is not talk.judge:
-            no = self._answers.usable(prepared, bind.statement.decode("utf-8", "replace"))
+            no = self._answers.usable(prepared, source.decode("utf-8", "replace"))
             if no is not None:
-                return self._answers.bad_name(no, prepared, bind.statement, bind.portal)
+                return self._answers.bad_name(no, prepared, source, name)
         if prepared is None:
             prepared = Prepared(b"", (), None, talk.judge)
         if not names.room(stop - pos):
-            return self._answers.bad_name(refusal("too many names"), prepared, bind.statement, bind.portal)
-        values = params.decode_all(bind.values, bind.formats, prepared.types) if bind.values else []
-        portal = Portal(bind.statement.decode("utf-8", "surrogateescape"), prepared, values, stop - pos)
-        change = names.put(names.portals, bind.portal, portal)
+            return self._answers.bad_name(refusal("too many names"), prepared, source, name)
+        values = params.decode_all(raw, formats, prepared.types) if raw else []
+        portal = Portal(source.decode("utf-8", "surrogateescape"), prepared, values, stop - pos)
+        change = names.put(names.portals, name, portal)
         entry = Owed(BIND, 0, talk.active, [change], prepared.judgement)
         talk.ledger.entries.append(entry)
-        self._bound = (portal, entry, bind.portal)
+        self._bound = (portal, entry, name)
         return None
 
     def execute(self, data: bytes, pos: int, stop: int) -> bytes | None:

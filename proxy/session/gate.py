@@ -19,20 +19,42 @@ from proxy.session.names import NAMING, Change
 from proxy.session.naming import follow
 from proxy.session.refusals import refusal
 from proxy.session.talk import STATUS, Pause, Talk
-from proxy.wire import build, client, framing
-from proxy.wire.framing import HEADER, TYPE_AND_LENGTH, ProtocolViolation, printable
-from proxy.wire.ledger import CALL, QUERY, SYNC, Owed
+from proxy.wire import build, client
+from proxy.wire import ledger as owed
+from proxy.wire.framing import (
+    BIND,
+    CLOSE,
+    COPY_DATA,
+    COPY_DONE,
+    COPY_FAIL,
+    DESCRIBE,
+    EXECUTE,
+    FLUSH,
+    FUNCTION_CALL,
+    HEADER,
+    PARSE,
+    QUERY,
+    SYNC,
+    TERMINATE,
+    ProtocolViolation,
+    printable,
+    uint32,
+)
+from proxy.wire.ledger import Owed
 from recorder import events
-
-Handler = Callable[[bytes, int, int], bytes | None]
-"""Takes a message's body span; None forwards the message as it is, bytes go in its place (b"": nothing does)."""
 
 SMALL: Final = 10_000
 """Bytes that a message of a type without a limit of its own may have, as in Postgres."""
 PARSE_EXTRA: Final = 4 * 65_535 + 1_024
 """What a Parse may hold beside its text: a name and the types of its parameters."""
-SYNC_OWED: Final = Owed(SYNC)
+SYNC_OWED: Final = Owed(owed.SYNC)
 """A Sync has nothing of its own, so one entry stands for all."""
+MESSAGES: Final = (
+    QUERY, PARSE, BIND, DESCRIBE, EXECUTE, CLOSE, SYNC, FLUSH, FUNCTION_CALL, TERMINATE,
+    COPY_DATA, COPY_DONE, COPY_FAIL,
+)  # fmt: skip
+KNOWN: Final = bytes(kind in MESSAGES for kind in range(256))
+"""For each type byte whether a client may send it in a session."""
 LONGEST: Final = 1 << 30
 """Postgres's own limit for any message."""
 
@@ -54,7 +76,6 @@ class Gate:
         "_discard",
         "_extended",
         "_forward",
-        "_handlers",
         "_held",
         "_passing",
         "_pause",
@@ -91,21 +112,6 @@ class Gate:
         self._pause = pause
         self.waiting: Callable[[], Awaitable[None]] | None = None
         """What the next message waits for; until `resume` nothing is walked."""
-        self._handlers: dict[int, Handler] = {
-            framing.QUERY: self._query,
-            framing.PARSE: self._extended.parse,
-            framing.BIND: self._extended.bind,
-            framing.DESCRIBE: self._extended.describe,
-            framing.EXECUTE: self._extended.execute,
-            framing.CLOSE: self._extended.close,
-            framing.SYNC: self._sync,
-            framing.FLUSH: self._pass,
-            framing.FUNCTION_CALL: self._call,
-            framing.TERMINATE: self._terminate,
-            framing.COPY_DATA: self._copy_data,
-            framing.COPY_DONE: self._copy_end,
-            framing.COPY_FAIL: self._copy_end,
-        }
 
     def data(self, chunk: bytes) -> None:
         """Take what the client sent. Raises ProtocolViolation and RecordError: nothing of this chunk was forwarded."""
@@ -151,7 +157,6 @@ class Gate:
     def _walk(self, data: bytes) -> bytes:
         """Handle every whole message in `data`; returns what may go upstream once the record is written."""
         ledger = self._talk.ledger
-        handlers = self._handlers
         parts: list[bytes] = []
         pos, mark, end = 0, 0, len(data)
         if self._passing:
@@ -161,10 +166,10 @@ class Gate:
             pos = mark = min(self._discard, end)
             parts.append(self._drop(data, 0, pos))
         while end - pos >= HEADER and not self.terminated:
-            kind, length = TYPE_AND_LENGTH(data, pos)
-            handler = handlers.get(kind)
-            if handler is None:
+            kind = data[pos]
+            if not KNOWN[kind]:
                 raise ProtocolViolation(f"invalid frontend message type {kind}")
+            length = uint32(data, pos + 1)
             stop = pos + 1 + length
             if length > SMALL or stop > end or length < 4:
                 if length > self._limit(kind, length):
@@ -181,9 +186,9 @@ class Gate:
                     self._wanted = 1 + length
                     break
             # What Postgres ignores after an error is ignored here, whatever it says.
-            skipped = ledger.skipping and kind not in (framing.SYNC, framing.TERMINATE)
+            skipped = ledger.skipping and kind != SYNC and kind != TERMINATE  # noqa: PLR1714 - quicker than a tuple
             try:
-                edit = b"" if skipped else handler(data, pos + HEADER, stop)
+                edit = b"" if skipped else self._message(kind, data, pos + HEADER, stop)
             except Pause as pause:
                 self.waiting = pause.work
                 self._wanted = HEADER
@@ -207,13 +212,13 @@ class Gate:
         """How long a message of this type may be to be kept whole, as its length word counts; 0 for what streams."""
         if not 4 <= length < LONGEST:
             raise ProtocolViolation(f"invalid message length {length}")
-        if kind == framing.QUERY:
+        if kind == QUERY:
             return self._bounds.statement + 5
-        if kind == framing.PARSE:
+        if kind == PARSE:
             return self._bounds.statement + PARSE_EXTRA
-        if kind == framing.BIND:
+        if kind == BIND:
             return self._bounds.values
-        if kind == framing.COPY_DATA:
+        if kind == COPY_DATA:
             return 0
         if length > SMALL:
             raise ProtocolViolation(f"invalid length {length} in a message of type {printable(kind)}")
@@ -223,7 +228,7 @@ class Gate:
         """Whether a message that is not kept whole streams through; otherwise it is thrown away."""
         ledger = self._talk.ledger
         self._too_long = None
-        if kind == framing.COPY_DATA:
+        if kind == COPY_DATA:
             return ledger.copying and not ledger.skipping
         if not ledger.skipping:
             self._too_long = _TooLong(kind, length + 1)
@@ -240,13 +245,41 @@ class Gate:
             return b""
         self._too_long = None
         reason = not_kept(found.size, found.digest.hexdigest())
-        if found.kind == framing.BIND:
+        if found.kind == BIND:
             no = refusal("values too long", size=found.size, limit=self._bounds.values)
         else:
             no = refusal("too long", size=found.size, limit=self._bounds.statement)
-        return self._answers.too_long(no, reason, extended=found.kind != framing.QUERY)
+        return self._answers.too_long(no, reason, extended=found.kind != QUERY)
 
     # Messages
+
+    def _message(self, kind: int, data: bytes, pos: int, stop: int) -> bytes | None:
+        """Handle one message; None forwards it as it is, bytes go in its place (b"": nothing does)."""
+        if kind == BIND:
+            return self._extended.bind(data, pos, stop)
+        if kind == EXECUTE:
+            return self._extended.execute(data, pos, stop)
+        if kind == SYNC:
+            return self._sync(data, pos, stop)
+        if kind == DESCRIBE:
+            return self._extended.describe(data, pos, stop)
+        if kind == PARSE:
+            return self._extended.parse(data, pos, stop)
+        if kind == QUERY:
+            return self._query(data, pos, stop)
+        if kind == COPY_DATA:
+            # Outside of COPY IN Postgres ignores these; under a policy COPY IN never begins.
+            return None if self._talk.ledger.copying else b""
+        if kind == CLOSE:
+            return self._extended.close(data, pos, stop)
+        if kind == FLUSH:
+            return None
+        if kind == TERMINATE:
+            self.terminated = True
+            return None
+        if kind == FUNCTION_CALL:
+            return self._call(data, pos, stop)
+        return self._copy_end()
 
     def _query(self, data: bytes, pos: int, stop: int) -> bytes | None:
         talk = self._talk
@@ -281,7 +314,7 @@ class Gate:
                         talk.denied(n, no.sqlstate, "name")
                     return self._answers.answer(no, extended=False)
                 changes.append((index, made))
-        entry = Owed(QUERY, first, talk.active, changes, None if judgement.plain else judgement)
+        entry = Owed(owed.QUERY, first, talk.active, changes, None if judgement.plain else judgement)
         entry.count = talk.n + 1 - first
         talk.ledger.entries.append(entry)
         return build.query(judgement.forward) if judgement.edits else None
@@ -293,13 +326,6 @@ class Gate:
         ledger.skipping = False
         if not ledger.copying:
             ledger.entries.append(SYNC_OWED)
-        return None
-
-    def _pass(self, data: bytes, pos: int, stop: int) -> bytes | None:
-        return None
-
-    def _terminate(self, data: bytes, pos: int, stop: int) -> bytes | None:
-        self.terminated = True
         return None
 
     def _call(self, data: bytes, pos: int, stop: int) -> bytes | None:
@@ -320,17 +346,13 @@ class Gate:
             )
         )
         if talk.observe:
-            talk.ledger.entries.append(Owed(CALL, talk.n, talk.active))
+            talk.ledger.entries.append(Owed(owed.CALL, talk.n, talk.active))
             return None
         no = refusal("function call")
         talk.denied(talk.n, no.sqlstate, "statement")
         return self._answers.answer(no, extended=False)
 
-    def _copy_data(self, data: bytes, pos: int, stop: int) -> bytes | None:
-        # Outside of COPY IN Postgres ignores these; under a policy COPY IN never begins.
-        return None if self._talk.ledger.copying else b""
-
-    def _copy_end(self, data: bytes, pos: int, stop: int) -> bytes | None:
+    def _copy_end(self) -> bytes | None:
         ledger = self._talk.ledger
         if not ledger.copying:
             return b""

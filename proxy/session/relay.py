@@ -79,13 +79,17 @@ class Relay:
 
     def client_data(self, data: bytes) -> None:
         """The client sent bytes."""
-        self._client_lane(lambda: self._gate.data(data))
+        self._client_lane(data)
 
-    def _client_lane(self, work: Callable[[], None]) -> None:
+    def _client_lane(self, data: bytes | None) -> None:
+        """Bytes for the gate, or None: what it waited for is here."""
         if self.ended:
             return
         try:
-            work()
+            if data is None:
+                self._gate.resume()
+            else:
+                self._gate.data(data)
         except ProtocolViolation as broken:
             self.end(refusal("protocol", text=broken.text), broken.text)
         except RecordError as broken:
@@ -143,7 +147,7 @@ class Relay:
                 log.exception("session_bug", session=self.talk.recording.id)
                 self.end(refusal("bug"), "internal error while the client's lane waited")
                 return
-            self._client_lane(self._gate.resume)
+            self._client_lane(None)
             self._pace()
 
         self._pace()

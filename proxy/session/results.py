@@ -18,7 +18,20 @@ from proxy.session.refusals import refusal
 from proxy.session.scrub import scrub
 from proxy.session.talk import IDLE, Talk
 from proxy.wire import build, framing, upstream
-from proxy.wire.framing import HEADER, TYPE_AND_LENGTH, ProtocolViolation
+from proxy.wire.framing import (
+    BIND_COMPLETE,
+    COMMAND_COMPLETE,
+    COPY_DATA,
+    DATA_ROW,
+    EMPTY_QUERY,
+    HEADER,
+    PARAMETER_DESCRIPTION,
+    PARSE_COMPLETE,
+    PORTAL_SUSPENDED,
+    READY_FOR_QUERY,
+    ProtocolViolation,
+    uint32,
+)
 from proxy.wire.ledger import DESCRIBE, PARSE, QUERY, Owed
 from proxy.wire.rows import walk
 from recorder import events
@@ -33,31 +46,21 @@ FIXED_SETTINGS: Final = {"client_encoding": "UTF8", "standard_conforming_strings
 """Settings that decide how SQL text is read. A judge that reads it differently would judge another statement."""
 
 
-Handler = Callable[[Owed, bytes, int, int], None]
-"""Takes the entry that a reply belongs to and the span of the reply's body."""
-ASIDE: Final = frozenset((framing.ERROR, framing.NOTICE, framing.NOTIFICATION, framing.PARAMETER_STATUS))
-"""Replies that are not in the order of what is owed."""
+ASIDE: Final = bytes(
+    kind in (framing.ERROR, framing.NOTICE, framing.NOTIFICATION, framing.PARAMETER_STATUS) for kind in range(256)
+)
+"""For each type byte whether it is a reply that is not in the order of what is owed."""
 
 
 class Results:
     """The upstream's lane of one session."""
 
-    __slots__ = ("_dropping", "_handlers", "_muted", "_rest", "_tail", "_talk", "_to_client", "fatal")
+    __slots__ = ("_dropping", "_muted", "_rest", "_tail", "_talk", "_to_client", "fatal")
 
     def __init__(self, talk: Talk, *, to_client: Callable[[bytes], None]) -> None:
         self._talk = talk
         self._to_client = to_client
         self._tail = b""
-        self._handlers: dict[int, Handler] = {
-            framing.COMMAND_COMPLETE: self._complete,
-            framing.READY_FOR_QUERY: self._ready,
-            framing.EMPTY_QUERY: self._empty,
-            framing.PORTAL_SUSPENDED: self._suspended,
-            framing.PARSE_COMPLETE: self._prepared,
-            framing.BIND_COMPLETE: self._prepared,
-            framing.PARAMETER_DESCRIPTION: self._types,
-            framing.COPY_IN: self._copy_in,
-        }
         self._rest = 0
         """Bytes still to come of a message that streams through."""
         self._dropping = False
@@ -76,7 +79,6 @@ class Results:
         """Take what the upstream sent. Raises ProtocolViolation when it makes no sense, RecordError as usual."""
         ledger = self._talk.ledger
         self._talk.tally.upstream_bytes += len(data)
-        handlers = self._handlers
         parts: list[bytes] = []
         pos = mark = 0
         if self._tail:
@@ -87,8 +89,8 @@ class Results:
         end = len(data)
         last = end - HEADER
         while pos <= last:
-            kind, length = TYPE_AND_LENGTH(data, pos)
-            if kind == framing.DATA_ROW or kind == framing.COPY_DATA:  # noqa: PLR1714 - faster than a tuple
+            kind = data[pos]
+            if kind in (DATA_ROW, COPY_DATA):
                 after, rows = walk(data, pos, end)
                 if rows:
                     if self._muted:
@@ -107,6 +109,7 @@ class Results:
                     parts += (data[mark:stop], self._end_statement(ended))
                     mark = pos = after
                     continue
+            length = uint32(data, pos + 1)
             stop = pos + 1 + length
             if length < 4:
                 raise ProtocolViolation(f"invalid length {length} in a message of type {framing.printable(kind)}")
@@ -120,19 +123,16 @@ class Results:
                         mark = end
                     pos = end
                 break
-            if kind in ASIDE:
+            if ASIDE[kind]:
                 edit = self._aside(kind, data[pos + HEADER : stop])
                 if edit is not None:
                     parts += (data[mark:pos], edit)
                     mark = stop
-            elif self._muted and kind != framing.READY_FOR_QUERY:
+            elif self._muted and kind != READY_FOR_QUERY:
                 parts.append(data[mark:pos])
                 mark = stop
             else:
-                entry = ledger.reply(kind)
-                handler = handlers.get(kind)
-                if handler is not None:
-                    handler(entry, data, pos + HEADER, stop)
+                self._reply(ledger.reply(kind), kind, data, pos + HEADER, stop)
             pos = stop
             if ledger.held and (freed := ledger.released()):
                 # Only after a whole answer may a refusal of ours follow.
@@ -147,6 +147,25 @@ class Results:
 
     # Messages
 
+    def _reply(self, entry: Owed, kind: int, data: bytes, pos: int, stop: int) -> None:
+        """What a reply to `entry` with its body in data[pos:stop] tells."""
+        if kind == COMMAND_COMPLETE:
+            self._done(entry, upstream.tag(data[pos : min(stop, pos + LONGEST_TAG)]))
+        elif kind == READY_FOR_QUERY:
+            self._ready(entry, data, pos, stop)
+        elif kind in (PARSE_COMPLETE, BIND_COMPLETE):
+            if entry.n:
+                self._done(entry, "PARSE" if entry.kind == PARSE else "BIND")
+        elif kind == PARAMETER_DESCRIPTION:
+            if entry.kind == DESCRIBE and entry.undo is not None:
+                entry.undo.types = upstream.parameter_types(data[pos:stop])
+        elif kind == EMPTY_QUERY:
+            self._done(entry, "")
+        elif kind == PORTAL_SUSPENDED:
+            self._done(entry, "SUSPENDED")
+        elif kind == framing.COPY_IN:
+            self._talk.ledger.copy_in()
+
     def _aside(self, kind: int, body: bytes) -> bytes | None:
         """A message that may come at any time; returns what the client gets in its place, None for itself."""
         if kind == framing.ERROR:
@@ -158,26 +177,6 @@ class Results:
             if entries and _veiled(entries[0]):
                 return build.message(b"N", scrub(body, notice=True))
         return None
-
-    def _complete(self, entry: Owed, data: bytes, pos: int, stop: int) -> None:
-        self._done(entry, upstream.tag(data[pos : min(stop, pos + LONGEST_TAG)]))
-
-    def _empty(self, entry: Owed, data: bytes, pos: int, stop: int) -> None:
-        self._done(entry, "")
-
-    def _suspended(self, entry: Owed, data: bytes, pos: int, stop: int) -> None:
-        self._done(entry, "SUSPENDED")
-
-    def _prepared(self, entry: Owed, data: bytes, pos: int, stop: int) -> None:
-        if entry.n:
-            self._done(entry, "PARSE" if entry.kind == PARSE else "BIND")
-
-    def _types(self, entry: Owed, data: bytes, pos: int, stop: int) -> None:
-        if entry.kind == DESCRIBE and entry.undo is not None:
-            entry.undo.types = upstream.parameter_types(data[pos:stop])
-
-    def _copy_in(self, entry: Owed, data: bytes, pos: int, stop: int) -> None:
-        self._talk.ledger.copy_in()
 
     def _done(self, entry: Owed, tag: str) -> None:
         """One statement of `entry` has ended well."""
@@ -271,10 +270,10 @@ class Results:
 
     def _last_rows(self, entry: Owed, data: bytes, pos: int) -> tuple[int, Ended]:
         """Count the rows that a limit still has room for; returns where they end, and the limit."""
-        step = 1 + TYPE_AND_LENGTH(data, pos)[1]
+        step = 1 + uint32(data, pos + 1)
         while (ended := self._talk.meter.take(entry, 1, step)) is None:
             pos += step
-            step = 1 + TYPE_AND_LENGTH(data, pos)[1]
+            step = 1 + uint32(data, pos + 1)
         return pos, ended
 
     def _end_statement(self, ended: Ended) -> bytes:
@@ -306,7 +305,7 @@ class Results:
         if kind not in b"DdTtV":
             raise ProtocolViolation(f"a message of type {framing.printable(kind)} that is far too long")
         entry = ledger.reply(kind)
-        if kind in (framing.DATA_ROW, framing.COPY_DATA):
+        if kind in (DATA_ROW, COPY_DATA):
             ended = self._talk.meter.take(entry, 1, size)
             if ended is not None:
                 return self._end_statement(ended)

@@ -9,32 +9,27 @@ Source: PostgreSQL manual, "Message Formats".
 from __future__ import annotations
 
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import Final
 
-from proxy.wire.framing import ProtocolViolation
-
-_U16 = Struct(">H").unpack_from
-_I32 = Struct(">i").unpack_from
+from proxy.wire.framing import ProtocolViolation, uint32
 
 STATEMENT: Final = ord("S")
 PORTAL: Final = ord("P")
 
 
-class Parse(NamedTuple):
-    """Prepare `sql` under `name` (b"" is the unnamed statement) with the parameter types the client declared."""
-
-    name: bytes
-    sql: bytes
-    types: tuple[int, ...]
+Parse = tuple[bytes, bytes, tuple[int, ...]]
+"""(name, text, type oids that the client declared); the name b"" is the unnamed statement."""
+Bind = tuple[bytes, bytes, tuple[int, ...], list[bytes | None]]
+"""(portal, statement, formats, values). Formats are none, one for all or one each: 0 is text, 1 is binary."""
 
 
-class Bind(NamedTuple):
-    """Values for a prepared statement. `formats` holds none, one or one per value: 0 is text, 1 is binary."""
+def _u16(data: bytes, pos: int) -> int:
+    return (data[pos] << 8) | data[pos + 1]
 
-    portal: bytes
-    statement: bytes
-    formats: tuple[int, ...]
-    values: list[bytes | None]
+
+def _i32(data: bytes, pos: int) -> int:
+    number = uint32(data, pos)
+    return number if number < 0x80000000 else number - 0x100000000
 
 
 def query(data: bytes, pos: int, stop: int) -> bytes:
@@ -57,12 +52,12 @@ def parse(data: bytes, pos: int, stop: int) -> Parse:
     sql, pos = _string(data, pos, stop)
     if stop - pos < 2:
         raise ProtocolViolation("invalid Parse message")
-    count = _U16(data, pos)[0]
+    count = _u16(data, pos)
     pos += 2
     if stop - pos != 4 * count:
         raise ProtocolViolation("invalid Parse message")
     types: tuple[int, ...] = Struct(f">{count}I").unpack_from(data, pos) if count else ()
-    return Parse(name, sql, types)
+    return name, sql, types
 
 
 def bind(data: bytes, pos: int, stop: int) -> Bind:
@@ -72,21 +67,21 @@ def bind(data: bytes, pos: int, stop: int) -> Bind:
     if stop - pos < 6:
         raise ProtocolViolation("invalid Bind message")
     formats: tuple[int, ...] = ()
-    count = _U16(data, pos)[0]
+    count = _u16(data, pos)
     pos += 2
     if count:
         if stop - pos < 2 * count + 4:
             raise ProtocolViolation("invalid Bind message")
         formats = Struct(f">{count}H").unpack_from(data, pos)
         pos += 2 * count
-    count = _U16(data, pos)[0]
+    count = _u16(data, pos)
     pos += 2
     values: list[bytes | None] = []
     while count:
         count -= 1
         if stop - pos < 4:
             raise ProtocolViolation("invalid Bind message")
-        size = _I32(data, pos)[0]
+        size = _i32(data, pos)
         pos += 4
         if size < 0:
             # Postgres takes -1 alone for NULL and refuses other negative lengths.
@@ -98,9 +93,9 @@ def bind(data: bytes, pos: int, stop: int) -> Bind:
             raise ProtocolViolation("invalid Bind message")
         values.append(data[pos : pos + size])
         pos += size
-    if stop - pos < 2 or stop - pos != 2 + 2 * _U16(data, pos)[0]:
+    if stop - pos < 2 or stop - pos != 2 + 2 * _u16(data, pos):
         raise ProtocolViolation("invalid Bind message")
-    return Bind(portal, statement, formats, values)
+    return portal, statement, formats, values
 
 
 def execute(data: bytes, pos: int, stop: int) -> bytes:

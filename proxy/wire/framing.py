@@ -61,6 +61,11 @@ NOTICE: Final = ord("N")
 NOTIFICATION: Final = ord("A")
 
 
+def uint32(data: bytes, pos: int) -> int:
+    """The four bytes at `pos`, which are there. Compiled it makes no objects, unlike LENGTH: the lanes ask it often."""
+    return (data[pos] << 24) | (data[pos + 1] << 16) | (data[pos + 2] << 8) | data[pos + 3]
+
+
 class ProtocolViolation(Exception):
     """A peer broke the protocol. `text` is what that peer may be told; the connection cannot go on."""
 

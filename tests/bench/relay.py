@@ -1,4 +1,6 @@
-"""The least that a Python proxy can do: bytes from one socket to the other, on uvloop. `python -m tests.bench.relay PORT`.
+"""The least that a Python proxy can do: bytes from one socket to the other, on uvloop.
+
+    python -m tests.bench.relay PORT
 
 The measure of what reading, judging and recording add. It prints its own port and serves until it is ended. No
 limits, no flow control: it is no program to run anywhere else.

@@ -83,7 +83,7 @@ def test_no_value_makes_the_parameter_decoder_raise(value: bytes, form: int, oid
 def test_a_bind_reads_back_as_it_was_built(name: bytes, values: list[bytes | None], results: list[int]) -> None:
     data = build.bind(b"p", name, values, [1], results)
     found = client.bind(data, 5, len(data))
-    assert found == client.Bind(b"p", name, (1,), values)
+    assert found == (b"p", name, (1,), values)
 
 
 def test_the_row_walk_is_linear_and_quick() -> None:

@@ -154,8 +154,8 @@ def _client_word(kind: int, body: bytes) -> str:
         name, sql, _ = client.parse(body, 0, len(body))
         return f"Parse {name.decode()}|{sql.decode()}"
     if letter == "B":
-        found = client.bind(body, 0, len(body))
-        return f"Bind {found.portal.decode()}|{found.statement.decode()}"
+        portal, statement, _, _ = client.bind(body, 0, len(body))
+        return f"Bind {portal.decode()}|{statement.decode()}"
     if letter == "E":
         return f"Execute {client.execute(body, 0, len(body)).decode()}"
     if letter in "DC":

@@ -17,9 +17,9 @@ def test_client_messages_read_back() -> None:
     data = build.query(b"select 1")
     assert client.query(data, HEADER, len(data)) == b"select 1"
     data = build.parse(b"p", b"select $1", (23, 25))
-    assert client.parse(data, HEADER, len(data)) == client.Parse(b"p", b"select $1", (23, 25))
+    assert client.parse(data, HEADER, len(data)) == (b"p", b"select $1", (23, 25))
     data = build.bind(b"c", b"p", [None, b"", b"x"], [0, 1, 1], [1])
-    assert client.bind(data, HEADER, len(data)) == client.Bind(b"c", b"p", (0, 1, 1), [None, b"", b"x"])
+    assert client.bind(data, HEADER, len(data)) == (b"c", b"p", (0, 1, 1), [None, b"", b"x"])
     data = build.execute(b"c", 5)
     assert client.execute(data, HEADER, len(data)) == b"c"
     data = build.close(client.PORTAL, b"c")
