@@ -33,6 +33,7 @@ HOT = (
     "proxy/session/gate.py",
     "proxy/session/results.py",
     "proxy/session/relay.py",
+    "proxy/server/channel.py",
     "recorder/chain.py",
     "recorder/journal.py",
 )

@@ -24,8 +24,6 @@ __all__ = ["FREE_FLOOR", "InstallationRecording", "RecordError", "Recorder", "Re
 FREE_FLOOR = 64 << 20
 """Bytes that must be free for `Recorder.healthy`: room to end the open sessions in order."""
 
-_stamp = chain.stamp
-_compose = chain.compose
 _sha256 = hashlib.sha256
 
 
@@ -33,10 +31,11 @@ class Recording:
     """One session's file while it is written."""
 
     __slots__ = (
-        "_buffer",
         "_digest",
         "_fd",
         "_flushed",
+        "_flushed_hash",
+        "_lines",
         "_noted",
         "_prev",
         "_recorder",
@@ -58,10 +57,11 @@ class Recording:
         self._fd = fd
         self._seq = 0
         self._prev = chain.GENESIS
-        self._buffer = bytearray()
+        self._lines: list[bytes] = []
         self._digest = hashlib.sha256()
         self._size = 0
-        self._flushed = chain.START
+        self._flushed = 0
+        self._flushed_hash = chain.GENESIS
         self._noted = 1  # the first line is in the `open` entry
 
     def append(self, event: Event) -> None:
@@ -69,21 +69,23 @@ class Recording:
         if self._fd < 0 or self.broken is not None:
             raise RecordError(self.broken or f"recording {self.id} is closed")
         recorder = self._recorder
-        line = _compose(self._seq + 1, _stamp(recorder.now()), self._prev, encode(event))
+        line = chain.compose(self._seq + 1, chain.stamp(recorder.now()), self._prev, encode(event))
         self._prev = _sha256(line).hexdigest()
         self._seq += 1
-        if not self._buffer:
+        if not self._lines:
             recorder.waiting.add(self)
-        self._buffer += line
-        self._buffer += b"\n"
+        self._lines.append(line)
 
     def flush(self) -> None:
         """Write the buffer. RecordError: it may be in the file in part, and the recording is broken for ever."""
         if self.broken is not None:
             raise RecordError(self.broken)
-        buffer = self._buffer
-        if not buffer:
+        lines = self._lines
+        if not lines:
             return
+        lines.append(b"")
+        buffer = b"\n".join(lines)
+        lines.clear()
         try:
             files.write_all(self._fd, buffer)
             if self._recorder.sync:
@@ -94,8 +96,8 @@ class Recording:
             raise error from cause
         self._digest.update(buffer)
         self._size += len(buffer)
-        self._flushed = chain.Head(self._seq, self._prev)
-        buffer.clear()
+        self._flushed = self._seq
+        self._flushed_hash = self._prev
         self._recorder.waiting.discard(self)
 
     def close(self, end: SessionEnd) -> None:
@@ -116,7 +118,7 @@ class Recording:
     def spoil(self, error: RecordError) -> None:
         """Break the recording and tell the recorder."""
         self.broken = str(error)
-        self._buffer.clear()
+        self._lines.clear()
         self._recorder.waiting.discard(self)
         self._recorder.fail(self.broken)
 
@@ -135,14 +137,14 @@ class Recording:
     @property
     def head(self) -> chain.Head:
         """The end of what is written."""
-        return self._flushed
+        return chain.Head(self._flushed, self._flushed_hash)
 
     def news(self) -> At | None:
         """The end of what is written, if it moved since the last call."""
-        if self._flushed.seq == self._noted:
+        if self._flushed == self._noted:
             return None
-        self._noted = self._flushed.seq
-        return At(self.id, self._flushed.seq, self._flushed.hash)
+        self._noted = self._flushed
+        return At(self.id, self._flushed, self._flushed_hash)
 
     def release(self, state: str) -> Seal:
         """Close the file; its seal."""
@@ -152,8 +154,8 @@ class Recording:
             id=self.id,
             file=self.file,
             state=state,
-            lines=self._flushed.seq,
-            last=self._flushed.hash,
+            lines=self._flushed,
+            last=self._flushed_hash,
             bytes=self._size,
             sha256=self._digest.hexdigest(),
         )

@@ -23,8 +23,11 @@ LINGER: Final = 1.0
 """Seconds that a closed connection has to take what was still to be sent."""
 
 
-class SocketChannel(asyncio.Protocol):
-    """One TCP, Unix or TLS connection. `binding` gives the channel binding data once the handshake is done."""
+class SocketChannel:
+    """One TCP, Unix or TLS connection. `binding` gives the channel binding data once the handshake is done.
+
+    An asyncio.Protocol in all but its base class, which would keep it from being compiled: `protocol` says so to loops.
+    """
 
     def __init__(
         self, address: str, *, prefix: bytes = b"", binding: Callable[[asyncio.Transport], bytes] | None = None
@@ -38,9 +41,15 @@ class SocketChannel(asyncio.Protocol):
         self._closed = False
         self._reading = True
         self._tls: Tls | None = None
+        self._on_lost: Callable[[], None] | None = None
         self._blocked: Callable[[bool], None] | None = None
         self._write_blocked = False
         self.alpn: str | None = None
+
+    @property
+    def protocol(self) -> asyncio.Protocol:
+        """Itself, as an event loop takes it."""
+        return cast(asyncio.Protocol, self)
 
     # What the session uses
 
@@ -95,7 +104,7 @@ class SocketChannel(asyncio.Protocol):
         if self._lost or self._transport is None:
             lost()
             return
-        self._transport.set_protocol(_Carrying(self, data))
+        self._transport.set_protocol(cast(asyncio.Protocol, _Carrying(self, data)))
         if waiting:
             data(waiting)
         self.hold(False)
@@ -119,6 +128,9 @@ class SocketChannel(asyncio.Protocol):
             self.hold(True)
         self._wake()
 
+    def eof_received(self) -> None:
+        """The peer will say no more: asyncio closes the connection."""
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = self._closed = True
         self._wake()
@@ -136,7 +148,8 @@ class SocketChannel(asyncio.Protocol):
     def lost(self) -> None:
         """The connection went away while it was carrying."""
         self._lost = self._closed = True
-        self._on_lost()
+        if self._on_lost is not None:
+            self._on_lost()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -157,19 +170,21 @@ class SocketChannel(asyncio.Protocol):
             self.hold(False)
 
 
-class _Carrying(asyncio.Protocol):
+class _Carrying:
     """What the transport sees of a channel that carries: `data_received` is the session's own method."""
 
     def __init__(self, channel: SocketChannel, data: Callable[[bytes], None]) -> None:
         self._channel = channel
-        # Shadowing the method saves a call for every chunk.
-        self.data_received = data  # type: ignore[assignment,method-assign]
+        self.data_received = data
 
     def pause_writing(self) -> None:
         self._channel.pause_writing()
 
     def resume_writing(self) -> None:
         self._channel.resume_writing()
+
+    def eof_received(self) -> None:
+        pass
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._channel.lost()

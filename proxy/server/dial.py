@@ -107,7 +107,7 @@ async def _connect(
         await loop.sock_connect(sock, address)
         if context is None:
             channel = SocketChannel(database.host)
-            await loop.create_connection(lambda: channel, sock=sock)
+            await loop.create_connection(lambda: channel.protocol, sock=sock)
             return channel
         await loop.sock_sendall(sock, build.SSL_REQUEST_PACKET)
         answer = await loop.sock_recv(sock, 1)
@@ -115,7 +115,7 @@ async def _connect(
             raise UpstreamRefused("it does not speak TLS, and the configuration asks for it")
         channel = SocketChannel(database.host, binding=_binding)
         await loop.create_connection(
-            lambda: channel,
+            lambda: channel.protocol,
             sock=sock,
             ssl=context,
             server_hostname=database.host,

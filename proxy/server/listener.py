@@ -191,7 +191,7 @@ class Listener:
             raise ProtocolViolation("a TLS handshake, and listen.tls.mode is disable")
         channel = SocketChannel(who, binding=lambda _: certificate.binding)
         await asyncio.get_running_loop().connect_accepted_socket(
-            lambda: channel,
+            lambda: channel.protocol,
             sock,
             ssl=certificate.context,
             ssl_handshake_timeout=self._config.login_timeout,
@@ -205,7 +205,7 @@ class Listener:
 
 async def _plain(sock: socket.socket, who: str, eight: bytes) -> SocketChannel:
     channel = SocketChannel(who, prefix=eight)
-    await asyncio.get_running_loop().connect_accepted_socket(lambda: channel, sock)
+    await asyncio.get_running_loop().connect_accepted_socket(lambda: channel.protocol, sock)
     return channel
 
 

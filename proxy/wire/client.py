@@ -40,6 +40,8 @@ def query(data: bytes, pos: int, stop: int) -> bytes:
 
 
 def _string(data: bytes, pos: int, stop: int) -> tuple[bytes, int]:
+    if pos < stop and not data[pos]:
+        return b"", pos + 1
     nul = data.find(0, pos, stop)
     if nul < 0:
         raise ProtocolViolation("invalid string in message")
@@ -110,9 +112,10 @@ def execute(data: bytes, pos: int, stop: int) -> bytes:
 
 def target(data: bytes, pos: int, stop: int) -> tuple[int, bytes]:
     """(STATEMENT or PORTAL, name) of a Describe or Close."""
-    if stop - pos < 2 or data[pos] not in (STATEMENT, PORTAL):
+    what = data[pos] if stop - pos >= 2 else 0
+    if what != STATEMENT and what != PORTAL:  # noqa: PLR1714 - quicker than a tuple
         raise ProtocolViolation("invalid Describe or Close message")
     name, after = _string(data, pos + 1, stop)
     if after != stop:
         raise ProtocolViolation("invalid Describe or Close message")
-    return data[pos], name
+    return what, name

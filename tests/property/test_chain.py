@@ -133,7 +133,7 @@ def test_whatever_is_recorded_verifies(
         recording.close(end())
     if ending == "die":
         recorder.waiting.clear()
-        recording._buffer.clear()
+        recording._lines.clear()
         recorder._lock.close()
         recorder._closed = True
         assert verify(directory).recordings[0].state == "interrupted"
