@@ -35,6 +35,7 @@ HOT = (
     "proxy/session/relay.py",
     "proxy/server/channel.py",
     "recorder/chain.py",
+    "recorder/forms.py",
     "recorder/journal.py",
 )
 """All in one group: calls between them are C calls."""

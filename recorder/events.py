@@ -138,6 +138,14 @@ def encode(event: Event) -> bytes:
         return _encoder.encode({"event": type(event).__struct_config__.tag, **fields})
 
 
+def encode_values(values: list[Any]) -> bytes:
+    """A list as JSON, whatever is in it, as `encode` writes it."""
+    try:
+        return _encoder.encode(values)
+    except (UnicodeEncodeError, OverflowError, TypeError, ValueError):
+        return _encoder.encode(_plain(values))
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode()

@@ -130,14 +130,7 @@ class Extended:
         portal.runs += 1
         # A portal that is executed again goes on where it was suspended, and so does an SQL cursor.
         fresh = portal.runs == 1 and portal.params is not None
-        n = talk.record(
-            statement,
-            protocol="extended",
-            params=portal.params if fresh else None,
-            name=portal.name,
-            portal=name.decode("utf-8", "surrogateescape") if name else "",
-            kind="" if fresh else "fetch",
-        )
+        n = talk.record_run(prepared, portal.params if fresh else None, portal.name, name, fresh=fresh)
         made: list[Change] | None = None
         if fresh and statement is not None and statement.kind in NAMING:
             no_name, made = follow(statement, talk, self._answers)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from proxy.policy.judge import Judgement, Judges, Statement
+from recorder.forms import Form
 
 NAME_BYTES: Final = 63
 MOST_NAMES: Final = 5_000
@@ -26,7 +27,7 @@ class Prepared:
     `statement` is None for an empty text. `judgement` is kept where the text that went upstream is another one.
     """
 
-    __slots__ = ("judge", "judgement", "sql", "statement", "types")
+    __slots__ = ("form", "formed", "judge", "judgement", "sql", "statement", "types")
 
     def __init__(
         self,
@@ -41,6 +42,10 @@ class Prepared:
         self.statement = statement
         self.judge = judge
         self.judgement = judgement
+        self.form: Form | None = None
+        """How it is recorded when it runs the way it last did."""
+        self.formed: tuple[str, bytes, bool, int] | None = None
+        """The way it last ran: its name, the portal, whether from the start, the transaction's state."""
 
     @property
     def size(self) -> int:
