@@ -241,4 +241,4 @@ class Talk:
         self.refused += 1
         denied = self.tally.denied
         denied[rule] = denied.get(rule, 0) + 1
-        self.recording.append(events.Outcome(n=n, rows=0, bytes=0, ms=0.0, sqlstate=sqlstate))
+        self.recording.append(events.Outcome(n=n, rows=0, bytes=0, ms=0.0, sqlstate=sqlstate, sent=False))
