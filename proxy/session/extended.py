@@ -132,6 +132,7 @@ class Extended:
         n = talk.record(
             statement,
             protocol="extended",
+            sql="" if statement is not None else _shown(prepared.sql),
             params=portal.params if fresh else None,
             name=portal.name,
             portal=name.decode("utf-8", "surrogateescape") if name else "",
@@ -173,7 +174,7 @@ class Extended:
         entry.n = self._talk.record(
             prepared.statement,
             protocol="parse",
-            sql=prepared.sql.decode("utf-8", "surrogateescape"),
+            sql=_shown(prepared.sql),
             name=name.decode("utf-8", "surrogateescape"),
         )
 
@@ -183,10 +184,16 @@ class Extended:
         entry.n = self._talk.record(
             portal.prepared.statement,
             protocol="bind",
+            sql=_shown(portal.prepared.sql),
             params=portal.params,
             name=portal.name,
             portal=name.decode("utf-8", "surrogateescape"),
         )
+
+
+def _shown(sql: bytes) -> str:
+    """A text as the record shows it where it holds no statement."""
+    return sql.decode("utf-8", "surrogateescape")
 
 
 def not_kept(size: int, digest: str) -> str:
