@@ -114,6 +114,7 @@ class Ledger:
         if not entries:
             return []
         head = entries[0]
+        self.copying = False
         if head.kind in (QUERY, CALL, SYNC):
             return [head]
         gone: list[Owed] = []
@@ -123,7 +124,6 @@ class Ledger:
                 self.held -= 1
             else:
                 gone.append(entry)
-        self.copying = False
         if not entries:
             self.skipping = True
         return gone
