@@ -13,7 +13,7 @@ from typing import Final
 
 from proxy.policy.guard import OWN_SETTINGS
 from proxy.session.budget import Ended
-from proxy.session.names import Change
+from proxy.session.names import SETTLED, Change
 from proxy.session.refusals import refusal
 from proxy.session.scrub import scrub
 from proxy.session.talk import IDLE, Talk
@@ -169,6 +169,7 @@ class Results:
         self._done(entry, "SUSPENDED")
 
     def _prepared(self, entry: Owed, data: bytes, pos: int, stop: int) -> None:
+        entry.undo[0].value.group = SETTLED
         if entry.n:
             self._done(entry, "PARSE" if entry.kind == PARSE else "BIND")
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 from proxy.policy.judge import Judgement, Judges, Statement
 from proxy.session.budget import FREE, Ended, Meter, Spent
 from proxy.session.cost import Costs
-from proxy.session.names import Names
+from proxy.session.names import SETTLED, Names, Portal, Prepared
 from proxy.session.refusals import Refusal
 from proxy.wire.ledger import Ledger, Owed
 from recorder import events
@@ -50,6 +50,10 @@ class Pause(Exception):
     def __init__(self, work: Callable[[], Awaitable[None]]) -> None:
         super().__init__()
         self.work = work
+
+
+async def for_answers() -> None:
+    """What to wait for is the upstream's next ReadyForQuery; the relay knows when that is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +152,19 @@ class Talk:
             self.answered = (judge, sql, await heavy(judge, sql, types))
 
         raise Pause(ask)
+
+    def settle(self, kept: Prepared | Portal | None) -> None:
+        """Raise Pause where it is not known yet whether a name means this (None: nothing) upstream.
+
+        What made it was sent before a Sync or Query that is not answered yet. If it fails, the name still means what
+        it did before, while messages behind that Sync are carried out: another statement would run than is recorded.
+        """
+        if kept is not None and kept.group in (SETTLED, self.names.group):
+            return
+        if self.ledger.ready_owed:
+            raise Pause(for_answers)
+        if kept is not None:
+            kept.group = SETTLED
 
     def limited(self, judgement: Judgement, types: tuple[int, ...] = ()) -> Ended | None:
         """The limit that does not let these statements begin, None where they may. Raises Pause to ask for a plan."""

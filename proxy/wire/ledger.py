@@ -148,6 +148,11 @@ class Ledger:
         return ready
 
     @property
+    def ready_owed(self) -> bool:
+        """True when the upstream owes a ReadyForQuery."""
+        return any(entry.kind in (QUERY, CALL, SYNC) for entry in self.entries)
+
+    @property
     def unflushed(self) -> bool:
         """True when the upstream may keep replies to itself until a Flush or Sync comes."""
         for entry in reversed(self.entries):
