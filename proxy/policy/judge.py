@@ -28,6 +28,8 @@ from proxy.policy.substitute import Edit
 
 log = structlog.get_logger()
 
+SPACE = " \t\n\r\f\v"
+"""What Postgres takes for space. Python takes more, and a text without it would be another text."""
 CACHE_TEXTS = 8192
 CACHE_TEXT_BYTES = 16 << 10
 _TOO_HEAVY = ("limit.text", "limit.nesting")
@@ -298,12 +300,12 @@ class Judge:
         return judged.kind in ("fetch", "move", "execute") and not self._policy.whole
 
     def _statement(self, sql: bytes, raw: RawStatement, judged: Judged) -> Statement:
-        text = sql[raw.start : raw.end].decode(errors="backslashreplace").strip()
+        text = sql[raw.start : raw.end].decode(errors="backslashreplace").strip(SPACE)
         refused = judged.refused
         rewritten = None
         if judged.edits and not refused:
             local = [Edit(e.start - raw.start, e.end - raw.start, e.new) for e in judged.edits]
-            rewritten = substitute.apply(sql[raw.start : raw.end], local).decode().strip()
+            rewritten = substitute.apply(sql[raw.start : raw.end], local).decode().strip(SPACE)
             if self.bound.key:
                 rewritten = rewritten.replace(self.bound.key, "…")
         position = None
