@@ -242,7 +242,7 @@ def test_slow_readers_of_a_large_result(make_house: Callable[..., House], figure
     """512 MiB, at 1 MiB/s by one client and at 1 KiB/s by another, then to the end by the first."""
     house = make_house(policy=POLICY.replace("statement_timeout: 20s", "statement_timeout: 300s")).start()
     login = house.grant()
-    question = build.query(b"select repeat('x', 1000) from generate_series(1, 530000)")
+    question = build.query(b"select repeat('x', 1000) from generate_series(1, 540000)")
     with Raw(house.port, timeout=60) as raw, Raw(house.port, timeout=60) as crawling:
         for one in (raw, crawling):
             one.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
@@ -261,10 +261,12 @@ def test_slow_readers_of_a_large_result(make_house: Callable[..., House], figure
         got = read_slowly(raw, MIB, 20, look)
         beside = good_login(house, login)
         thread.join()
+        looked = got
         while True:
             piece = raw.sock.recv(1 << 20)
             got += len(piece)
-            if got % 64 == 0:
+            if got - looked > 16 * MIB:
+                looked = got
                 look()
             if piece.endswith(build.ready(73)):
                 break
