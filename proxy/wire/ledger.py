@@ -128,6 +128,21 @@ class Ledger:
             self.skipping = True
         return gone
 
+    def cut(self) -> Owed:
+        """daypass itself ends what is running, with an error for the client; returns it.
+
+        For the client it is as `error`; what is owed stays owed, because the upstream may still carry it out.
+        """
+        entries = self.entries
+        head = entries[0]
+        if head.kind != QUERY:
+            place = next((i for i, entry in enumerate(entries) if entry.kind == SYNC), len(entries))
+            self.skipping = place == len(entries)
+            kept = [entry for i, entry in enumerate(entries) if i > place or entry.kind != REFUSAL]
+            self.held -= len(entries) - len(kept)
+            self.entries = deque(kept)
+        return head
+
     def refuse(self, reply: bytes) -> bool:
         """Let `reply` wait for its turn; False when nothing is owed, so that it is its turn now."""
         if not self.entries:
