@@ -48,11 +48,15 @@ def message(chance: random.Random) -> bytes:
         return build.close(chance.choice((STATEMENT, PORTAL)), name)
     if draw < 0.76:
         return build.FLUSH
-    if draw < 0.92:
+    if draw < 0.84:
         return build.SYNC
-    if draw < 0.94:
+    if draw < 0.88:
         # As drivers do it: all of one statement in one go.
         return build.parse(b"", chance.choice(TEXTS)) + build.bind(b"", b"") + build.execute() + build.SYNC
+    if draw < 0.92:
+        return build.close(STATEMENT, name) + build.parse(name, chance.choice(TEXTS))
+    if draw < 0.96:
+        return build.bind(b"", name) + build.execute() + chance.choice((b"", build.SYNC))
     return chance.choice(
         (
             build.message(b"d", b"1\t2\n" * chance.choice((1, 50, 4000))),

@@ -22,7 +22,7 @@ from tests.faults.conftest import Figure
 from tests.faults.equality import ServerLog, compare
 from tests.faults.scale import LONG, SEED
 from tests.faults.streams import stream
-from tests.live.house import House
+from tests.live.house import POLICY, House
 from tests.live.raw import Raw
 
 Login = tuple[str, str]
@@ -152,38 +152,43 @@ def test_a_mixed_workload_is_recorded_as_postgres_ran_it(
     assert not found, "\n".join(found[:10])
     assert sessions >= 8
     figure(
-        f"the server's log equals the record, {'policy' if policy == 'reader' else 'observe mode'}",
+        f"the server's log equals the record, {'a policy' if policy == 'reader' else 'observe mode'}",
         f"psycopg, pipelines with errors, cursors, cancels, asyncpg: {sessions} sessions, {statements:,} statements",
         "0 differences",
         "0",
     )
 
 
-def random_conversations(house: House, policy: str, count: int, figure: Figure) -> None:
+MODES = {"a policy": "reader", "observe mode": "watcher", "a limit of 3 rows": "reader"}
+
+
+def random_conversations(make_house: Callable[..., House], mode: str, count: int, figure: Figure) -> None:
+    policy = POLICY.replace("limits: {", "limits: {rows_per_statement: 3, ") if "limit" in mode else POLICY
+    house = make_house(policy=policy).start()
     log = ServerLog(house.pg)
-    login = house.grant(policy=policy)
-    converse(house, login, [random_conversation] * count, f"{SEED}/{policy}")
+    login = house.grant(policy=MODES[mode])
+    converse(house, login, [random_conversation] * count, f"{SEED}/{mode}")
     sessions, statements, found = compare(house, log.settled(house.role))
     assert not found, "\n".join(found[:10])
     assert not [line for line in house.log() if line["event"] in ("session_bug", "judge_bug", "task_crashed")]
     figure(
-        f"random conversations against a real server, {'policy' if policy == 'reader' else 'observe mode'}",
+        f"random conversations against a real server, {mode}",
         f"{sessions} sessions, {statements:,} statements executed",
         "0 differences of log and record",
         "0",
     )
 
 
-@pytest.mark.parametrize("policy", ["reader", "watcher"])
+@pytest.mark.parametrize("mode", MODES)
 def test_random_conversations_are_recorded_as_postgres_ran_them(
-    make_house: Callable[..., House], figure: Figure, policy: str
+    make_house: Callable[..., House], figure: Figure, mode: str
 ) -> None:
-    random_conversations(make_house().start(), policy, 40, figure)
+    random_conversations(make_house, mode, 40, figure)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("policy", ["reader", "watcher"])
+@pytest.mark.parametrize("mode", MODES)
 def test_many_random_conversations_are_recorded_as_postgres_ran_them(
-    make_house: Callable[..., House], figure: Figure, policy: str
+    make_house: Callable[..., House], figure: Figure, mode: str
 ) -> None:
-    random_conversations(make_house().start(), policy, 2_000 if LONG else 400, figure)
+    random_conversations(make_house, mode, 2_000 if LONG else 400, figure)

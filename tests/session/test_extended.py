@@ -305,7 +305,7 @@ def test_a_name_whose_fate_is_open_is_not_used_behind_a_sync(play: Playbook) -> 
     assert play.to_client.held
     play.upstream(PARSED, BOUND, error(), IDLE)
     assert play.upstream_heard() == ["Bind |p", "Execute ", "Sync"]
-    assert not play.to_client.held
+    assert not play.to_client.__dict__["held"]
     assert play.recorded("statement")[-1]["sql"] == "select name from orders"
 
 
