@@ -56,7 +56,7 @@ class Statement(Event, frozen=True, kw_only=True, omit_defaults=True, tag="state
 
 class Outcome(Event, frozen=True, kw_only=True, omit_defaults=True, tag="outcome"):
     """How statement `n` ended. `bytes` are those of its rows on the wire, `ms` its time; `sqlstate` None means
-    success."""
+    success. `sent` is false where nothing of the statement went upstream."""
 
     n: int
     rows: int
@@ -64,6 +64,7 @@ class Outcome(Event, frozen=True, kw_only=True, omit_defaults=True, tag="outcome
     ms: float
     sqlstate: str | None
     tag: str | None = None
+    sent: bool = True
 
 
 class Notice(Event, frozen=True, kw_only=True, omit_defaults=True, tag="notice"):

@@ -117,11 +117,11 @@ class TlsTransport:
         self._incoming.write(data)
         if not self._up:
             self._handshake()
-            if not self._up or not self._incoming.pending:
+            if not self._incoming.pending or self._closing:
                 return
         try:
-            found = self._tls.read(RECORD)
-            while found and (self._incoming.pending or self._tls.pending()):
+            found: bytes | None = self._tls.read(RECORD)
+            if found and (self._incoming.pending or self._tls.pending()):
                 found = self._more(found)
         except ssl.SSLWantReadError:
             found = None

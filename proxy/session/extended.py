@@ -81,6 +81,7 @@ class Extended:
         if self._bound is not None:
             self._record_bind(*self._bound)
         prepared = names.statements.get(source[:NAME_BYTES])
+        talk.settle(prepared)
         if prepared is None or prepared.judge is not talk.judge:
             no = self._answers.usable(prepared, source.decode("utf-8", "replace"))
             if no is not None:
@@ -107,12 +108,15 @@ class Extended:
                 no = refusal("no portal", name=name.decode("utf-8", "replace"))
                 return self._answers.bad_name(no, None, b"", name)
             portal = Portal("", Prepared(b"", (), None, talk.judge), None)
+        talk.settle(portal)
         prepared = portal.prepared
+        statement = prepared.statement
+        if statement is not None and statement.kind == "execute":
+            talk.settle(talk.names.statements.get((statement.name or "").encode()[:NAME_BYTES]))
         if prepared.judge is not talk.judge:
             no_longer = self._answers.usable(prepared, portal.name)
             if no_longer is not None:
                 return self._answers.bad_name(no_longer, prepared, portal.name.encode("utf-8", "replace"), name)
-        statement = prepared.statement
         limited = self._limited(prepared)
         if limited is not None and statement is not None:
             n = talk.record(
@@ -167,7 +171,7 @@ class Extended:
         entry.n = self._talk.record(
             prepared.statement,
             protocol="parse",
-            sql=prepared.sql.decode("utf-8", "surrogateescape"),
+            sql=prepared.shown,
             name=name.decode("utf-8", "surrogateescape"),
         )
 
@@ -177,6 +181,7 @@ class Extended:
         entry.n = self._talk.record(
             portal.prepared.statement,
             protocol="bind",
+            sql=portal.prepared.shown,
             params=portal.params,
             name=portal.name,
             portal=name.decode("utf-8", "surrogateescape"),

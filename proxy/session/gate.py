@@ -13,9 +13,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
+from proxy.policy.judge import Statement
 from proxy.session.answers import Answers, limited_by
 from proxy.session.extended import Extended, not_kept
-from proxy.session.names import NAMING, Change
+from proxy.session.names import NAME_BYTES, NAMING, Change
 from proxy.session.naming import follow
 from proxy.session.refusals import refusal
 from proxy.session.talk import STATUS, Pause, Talk
@@ -293,6 +294,8 @@ class Gate:
         if limited is not None:
             judgement = limited_by(limited, judgement)
         statements = judgement.statements
+        if not judgement.plain:
+            self._settle(statements)
         first = talk.n + 1
         if not statements:
             talk.record(None, protocol="simple", sql=sql.decode("utf-8", "surrogateescape"))
@@ -317,7 +320,14 @@ class Gate:
         entry = Owed(owed.QUERY, first, talk.active, changes, None if judgement.plain else judgement)
         entry.count = talk.n + 1 - first
         talk.ledger.entries.append(entry)
+        talk.names.group += 1
         return build.query(judgement.forward) if judgement.edits else None
+
+    def _settle(self, statements: tuple[Statement, ...]) -> None:
+        talk = self._talk
+        for statement in statements:
+            if statement.kind == "execute":
+                talk.settle(talk.names.statements.get((statement.name or "").encode()[:NAME_BYTES]))
 
     def _sync(self, data: bytes, pos: int, stop: int) -> bytes | None:
         if stop != pos:
@@ -326,6 +336,7 @@ class Gate:
         ledger.skipping = False
         if not ledger.copying:
             ledger.entries.append(SYNC_OWED)
+            self._talk.names.group += 1
         return None
 
     def _call(self, data: bytes, pos: int, stop: int) -> bytes | None:

@@ -17,6 +17,10 @@ NAME_BYTES: Final = 63
 MOST_NAMES: Final = 5_000
 MOST_BYTES: Final = 32 << 20
 
+SETTLED: Final = 0
+"""The group of what certainly stands upstream."""
+NEW: Final = -1
+
 NAMING: Final = frozenset(("prepare", "execute", "deallocate", "declare", "close", "discard"))
 """Kinds of SQL statement that make, use or drop names."""
 
@@ -27,7 +31,7 @@ class Prepared:
     `statement` is None for an empty text. `judgement` is kept where the text that went upstream is another one.
     """
 
-    __slots__ = ("form", "formed", "judge", "judgement", "sql", "statement", "types")
+    __slots__ = ("form", "formed", "group", "judge", "judgement", "sql", "statement", "types")
 
     def __init__(
         self,
@@ -46,10 +50,16 @@ class Prepared:
         """How it is recorded when it runs the way it last did."""
         self.formed: tuple[str, bytes, bool, int] | None = None
         """The way it last ran: its name, the portal, whether from the start, the transaction's state."""
+        self.group = NEW
 
     @property
     def size(self) -> int:
         return len(self.sql)
+
+    @property
+    def shown(self) -> str:
+        """Its text for the record."""
+        return self.sql.decode("utf-8", "surrogateescape")
 
     def judged_by(self, judge: Judges, found: Judgement) -> Statement | bool:
         """What another judge found: True: it may run as prepared, False: only a new text would; or the denial."""
@@ -65,7 +75,7 @@ class Prepared:
 class Portal:
     """A bound statement with its values as the record will show them, or an SQL cursor."""
 
-    __slots__ = ("name", "params", "prepared", "runs", "size")
+    __slots__ = ("group", "name", "params", "prepared", "runs", "size")
 
     def __init__(self, name: str, prepared: Prepared, params: list[Any] | None, size: int = 0) -> None:
         self.name = name
@@ -73,25 +83,28 @@ class Portal:
         self.params = params
         self.runs = 0
         self.size = size
+        self.group = NEW
 
 
 class Change:
-    """What a message did to a map, so that it can be taken back. `before` is None where there was nothing."""
+    """What a message did to a map, so that it can be taken back. `before` and `value` are None for nothing."""
 
-    __slots__ = ("before", "kept", "name")
+    __slots__ = ("before", "kept", "name", "value")
 
-    def __init__(self, kept: dict[bytes, Any], name: bytes, before: Any) -> None:
+    def __init__(self, kept: dict[bytes, Any], name: bytes, before: Any, value: Any) -> None:
         self.kept = kept
         self.name = name
         self.before = before
+        self.value = value
 
 
 class Names:
-    """The two maps."""
+    """The two maps. `group` counts the Syncs and Queries sent: what fails takes all up to the next one with it."""
 
-    __slots__ = ("octets", "portals", "statements")
+    __slots__ = ("group", "octets", "portals", "statements")
 
     def __init__(self) -> None:
+        self.group = 1
         self.statements: dict[bytes, Prepared] = {}
         self.portals: dict[bytes, Portal] = {}
         self.octets = 0
@@ -111,7 +124,9 @@ class Names:
         else:
             self.octets += value.size
             kept[name] = value
-        return Change(kept, name, before)
+            if value.group == NEW:
+                value.group = self.group
+        return Change(kept, name, before, value)
 
     def take_back(self, changes: list[Change], pending: list[Change]) -> None:
         """Undo changes, the latest first. `pending` are those of messages behind them that may still succeed.

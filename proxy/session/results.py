@@ -13,7 +13,7 @@ from typing import Final
 
 from proxy.policy.guard import OWN_SETTINGS
 from proxy.session.budget import Ended
-from proxy.session.names import Change
+from proxy.session.names import SETTLED, Change
 from proxy.session.refusals import refusal
 from proxy.session.scrub import scrub
 from proxy.session.talk import IDLE, Talk
@@ -128,11 +128,12 @@ class Results:
                 if edit is not None:
                     parts += (data[mark:pos], edit)
                     mark = stop
-            elif self._muted and kind != READY_FOR_QUERY:
-                parts.append(data[mark:pos])
-                mark = stop
             else:
                 self._reply(ledger.reply(kind), kind, data, pos + HEADER, stop)
+                if self._muted:
+                    # What the upstream does all the same is counted, and not told.
+                    parts.append(data[mark:pos])
+                    mark = stop
             pos = stop
             if ledger.held and (freed := ledger.released()):
                 # Only after a whole answer may a refusal of ours follow.
@@ -154,6 +155,7 @@ class Results:
         elif kind == READY_FOR_QUERY:
             self._ready(entry, data, pos, stop)
         elif kind in (PARSE_COMPLETE, BIND_COMPLETE):
+            entry.undo[0].value.group = SETTLED
             if entry.n:
                 self._done(entry, "PARSE" if entry.kind == PARSE else "BIND")
         elif kind == PARAMETER_DESCRIPTION:
@@ -182,7 +184,8 @@ class Results:
         """One statement of `entry` has ended well."""
         # A server that completes more statements than were sent is only counted for the last one.
         if entry.done < entry.count:
-            self._talk.outcome(entry, entry.n + entry.done, None, tag)
+            if entry.n:
+                self._talk.outcome(entry, entry.n + entry.done, None, tag)
             entry.done += 1
 
     def _ready(self, entry: Owed, data: bytes, pos: int, stop: int) -> None:
@@ -207,9 +210,9 @@ class Results:
         if found.fatal:
             self.fatal = found
             talk.recording.append(events.Notice(severity=found.severity, sqlstate=found.sqlstate, text=found.text))
-        elif self._muted:
-            return b""
         failed = self._failed(found.sqlstate)
+        if self._muted and not found.fatal:
+            return b""
         if failed is None or failed.judgement is None:
             return None
         changed = scrub(body) if failed.judgement.veiled else body
@@ -283,7 +286,11 @@ class Results:
         no = refusal("limit", detail=detail, text=ended.text, hint=ended.hint)
         talk.tally.denied[ended.rule] = talk.tally.denied.get(ended.rule, 0) + 1
         talk.recording.append(events.Notice(severity=no.severity, sqlstate=no.sqlstate, text=no.text))
-        self._failed(no.sqlstate)
+        entry = talk.ledger.cut()
+        done = entry.done
+        talk.fail(entry, no.sqlstate)
+        # It has its outcome; what the upstream makes of it still says what names mean.
+        entry.done, entry.n = done, 0
         self._muted = True
         talk.stop()
         return no.message
@@ -300,11 +307,11 @@ class Results:
             return build.message(b"N", scrub(data[pos + HEADER : end], notice=True)) if veiled else None
         if kind == framing.NOTIFICATION:
             return None
-        if self._muted:
-            return b""
         if kind not in b"DdTtV":
             raise ProtocolViolation(f"a message of type {framing.printable(kind)} that is far too long")
         entry = ledger.reply(kind)
+        if self._muted:
+            return b""
         if kind in (DATA_ROW, COPY_DATA):
             ended = self._talk.meter.take(entry, 1, size)
             if ended is not None:

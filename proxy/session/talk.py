@@ -12,12 +12,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import msgspec
-
 from proxy.policy.judge import Judgement, Judges, Statement
 from proxy.session.budget import FREE, Ended, Meter, Spent
 from proxy.session.cost import Costs
-from proxy.session.names import Names, Prepared
+from proxy.session.names import SETTLED, Names, Portal, Prepared
 from proxy.session.refusals import Refusal
 from proxy.wire.ledger import Ledger, Owed
 from recorder import events
@@ -53,6 +51,10 @@ class Pause(Exception):
     def __init__(self, work: Callable[[], Awaitable[None]]) -> None:
         super().__init__()
         self.work = work
+
+
+async def for_answers() -> None:
+    """What to wait for is the upstream's next ReadyForQuery; the relay knows when that is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,19 @@ class Talk:
 
         raise Pause(ask)
 
+    def settle(self, kept: Prepared | Portal | None) -> None:
+        """Raise Pause where it is not known yet whether a name means this (None: nothing) upstream.
+
+        What made it was sent before a Sync or Query that is not answered yet. If it fails, the name still means what
+        it did before, while messages behind that Sync are carried out: another statement would run than is recorded.
+        """
+        if kept is not None and kept.group in (SETTLED, self.names.group):
+            return
+        if self.ledger.ready_owed:
+            raise Pause(for_answers)
+        if kept is not None:
+            kept.group = SETTLED
+
     def limited(self, judgement: Judgement, types: tuple[int, ...] = ()) -> Ended | None:
         """The limit that does not let these statements begin, None where they may. Raises Pause to ask for a plan."""
         if self.meter.unlimited or self.observe:
@@ -187,8 +202,7 @@ class Talk:
         """Record one statement (None: an empty text) and return its number."""
         self.n = n = self.n + 1
         self.tally.statements += 1
-        event = self._event(n, statement, protocol, sql, name, portal, kind)
-        self.recording.append(event if params is None else msgspec.structs.replace(event, params=params))
+        self.recording.append(self._event(n, statement, protocol, sql, params, name, portal, kind))
         return n
 
     def record_run(self, prepared: Prepared, params: list[Any] | None, name: str, portal: bytes, *, fresh: bool) -> int:
@@ -202,11 +216,13 @@ class Talk:
         form = prepared.form if prepared.formed == run else None
         if form is None:
             shown = portal.decode("utf-8", "surrogateescape")
-            event = self._event(n, prepared.statement, "extended", "", name, shown, "" if fresh else "fetch")
+            text = "" if prepared.statement is not None else prepared.shown
+            kind = "" if fresh else "fetch"
+            event = self._event(n, prepared.statement, "extended", text, params, name, shown, kind)
             if prepared.formed != run:
                 # Most statements run once: making a form only pays from the second time on.
                 prepared.formed, prepared.form = run, None
-                self.recording.append(event if params is None else msgspec.structs.replace(event, params=params))
+                self.recording.append(event)
                 return n
             form = prepared.form = Form(event)
         self.recording.append_encoded(form.fill(n, params))
@@ -218,19 +234,20 @@ class Talk:
         statement: Statement | None,
         protocol: str,
         sql: str,
+        params: list[Any] | None,
         name: str | None,
         portal: str | None,
         kind: str,
     ) -> events.Statement:
         if statement is None:
             return events.Statement(
-                n=n, sql=sql, params=None, verdict="allow", rule=None, rewritten=None, kind=kind or "empty",
+                n=n, sql=sql, params=params, verdict="allow", rule=None, rewritten=None, kind=kind or "empty",
                 protocol=protocol, name=name, portal=portal, tx=STATUS[self.tx],
             )  # fmt: skip
         return events.Statement(
             n=n,
             sql=statement.sql,
-            params=None,
+            params=params,
             verdict=statement.verdict,
             rule=statement.rule,
             rewritten=statement.rewritten,
@@ -275,4 +292,4 @@ class Talk:
         self.refused += 1
         denied = self.tally.denied
         denied[rule] = denied.get(rule, 0) + 1
-        self.recording.append(events.Outcome(n=n, rows=0, bytes=0, ms=0.0, sqlstate=sqlstate))
+        self.recording.append(events.Outcome(n=n, rows=0, bytes=0, ms=0.0, sqlstate=sqlstate, sent=False))

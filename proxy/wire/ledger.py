@@ -114,6 +114,7 @@ class Ledger:
         if not entries:
             return []
         head = entries[0]
+        self.copying = False
         if head.kind in (QUERY, CALL, SYNC):
             return [head]
         gone: list[Owed] = []
@@ -123,10 +124,24 @@ class Ledger:
                 self.held -= 1
             else:
                 gone.append(entry)
-        self.copying = False
         if not entries:
             self.skipping = True
         return gone
+
+    def cut(self) -> Owed:
+        """daypass itself ends what is running, with an error for the client; returns it.
+
+        For the client it is as `error`; what is owed stays owed, because the upstream may still carry it out.
+        """
+        entries = self.entries
+        head = entries[0]
+        if head.kind != QUERY:
+            place = next((i for i, entry in enumerate(entries) if entry.kind == SYNC), len(entries))
+            self.skipping = place == len(entries)
+            kept = [entry for i, entry in enumerate(entries) if i > place or entry.kind != REFUSAL]
+            self.held -= len(entries) - len(kept)
+            self.entries = deque(kept)
+        return head
 
     def refuse(self, reply: bytes) -> bool:
         """Let `reply` wait for its turn; False when nothing is owed, so that it is its turn now."""
@@ -146,6 +161,11 @@ class Ledger:
             ready += entries.popleft().reply
             self.held -= 1
         return ready
+
+    @property
+    def ready_owed(self) -> bool:
+        """True when the upstream owes a ReadyForQuery."""
+        return any(entry.kind in (QUERY, CALL, SYNC) for entry in self.entries)
 
     @property
     def unflushed(self) -> bool:

@@ -293,3 +293,41 @@ def test_copy_in_passes_in_observe_mode_and_its_syncs_earn_nothing(make_play: Ca
     assert play.upstream_heard() == ["CopyData", "CopyDone", "Sync"]
     play.upstream(complete("COPY 1"), IDLE)
     assert play.client_heard() == ["Complete COPY 1", "Ready I"]
+
+
+def test_a_name_whose_fate_is_open_is_not_used_behind_a_sync(play: Playbook) -> None:
+    """The second Parse is skipped by the server, and the Bind behind the Sync finds the first: so must the record."""
+    prepare(play, b"p", b"select name from orders")
+    fails = build.parse(b"", b"select 1/0"), build.bind(b"", b""), build.execute()
+    play.client(*fails, build.close(STATEMENT, b"p"), build.parse(b"p", b"select 2"), build.SYNC)
+    play.client(build.bind(b"", b"p"), build.execute(), build.SYNC)
+    assert "Execute " not in play.upstream_heard()[6:]
+    assert play.to_client.held
+    play.upstream(PARSED, BOUND, error(), IDLE)
+    assert play.upstream_heard() == ["Bind |p", "Execute ", "Sync"]
+    assert not play.to_client.__dict__["held"]
+    assert play.recorded("statement")[-1]["sql"] == "select name from orders"
+
+
+def test_a_name_that_the_server_has_confirmed_is_used_at_once(play: Playbook) -> None:
+    play.client(build.parse(b"p", b"select 1"), build.SYNC)
+    play.upstream(PARSED)
+    play.client(build.bind(b"", b"p"), build.execute(), build.SYNC)
+    assert play.upstream_heard()[2:] == ["Bind |p", "Execute ", "Sync"]
+
+
+def test_an_executed_empty_text_is_recorded_as_it_was_sent(play: Playbook) -> None:
+    play.client(build.parse(b"", b"-- nothing"), build.bind(b"", b""), build.execute(), build.SYNC)
+    assert [line["sql"] for line in play.recorded("statement")] == ["-- nothing"]
+
+
+def test_an_error_ends_copy_in_of_the_simple_protocol(make_play: Callable[..., Playbook]) -> None:
+    play = make_play(WATCHER, observe=True)
+    play.client(build.query(b"copy t from stdin"))
+    play.upstream(build.message(b"G", b"\0\0\0"))
+    play.client(build.message(b"d", b"no number\n"))
+    play.upstream(error("22P02"), IDLE)
+    play.client(*ALLOWED, build.SYNC)
+    play.upstream(WENT_WELL, IDLE)
+    assert not play.relay.ended
+    assert play.client_heard()[-1] == "Ready I"
