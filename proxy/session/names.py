@@ -8,6 +8,7 @@ Invariant: names are cut at 63 bytes as Postgres cuts them, and names and texts 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 from proxy.policy.judge import Judgement, Judges, Statement
@@ -24,9 +25,10 @@ class Prepared:
     """A prepared statement: its text, and what was said about it by which judge.
 
     `statement` is None for an empty text. `judgement` is kept where the text that went upstream is another one.
+    `unread`: its text is not known, so it may run only where nothing is refused.
     """
 
-    __slots__ = ("judge", "judgement", "sql", "statement", "types")
+    __slots__ = ("judge", "judgement", "sql", "statement", "types", "unread")
 
     def __init__(
         self,
@@ -35,12 +37,15 @@ class Prepared:
         statement: Statement | None,
         judge: Judges,
         judgement: Judgement | None = None,
+        *,
+        unread: bool = False,
     ) -> None:
         self.sql = sql
         self.types = types
         self.statement = statement
         self.judge = judge
         self.judgement = judgement
+        self.unread = unread
 
     @property
     def size(self) -> int:
@@ -58,16 +63,30 @@ class Prepared:
 
 
 class Portal:
-    """A bound statement with its values as the record will show them, or an SQL cursor."""
+    """A bound statement with its values as the record will show them, or an SQL cursor.
 
-    __slots__ = ("name", "params", "prepared", "runs", "size")
+    `unread` is what the record says in place of values that were not kept.
+    """
 
-    def __init__(self, name: str, prepared: Prepared, params: list[Any] | None, size: int = 0) -> None:
+    __slots__ = ("name", "params", "prepared", "runs", "size", "unread")
+
+    def __init__(
+        self, name: str, prepared: Prepared, params: list[Any] | None, size: int = 0, *, unread: str = ""
+    ) -> None:
         self.name = name
         self.prepared = prepared
         self.params = params
         self.runs = 0
         self.size = size
+        self.unread = unread
+
+    @property
+    def shown(self) -> Statement | None:
+        """The statement as the record shows it."""
+        statement = self.prepared.statement
+        if not self.unread or statement is None:
+            return statement
+        return replace(statement, reason="; ".join(filter(None, (statement.reason, self.unread))))
 
 
 class Change:
@@ -94,6 +113,15 @@ class Names:
     def room(self, size: int) -> bool:
         """Whether another name with `size` bytes of text may be kept."""
         return len(self.statements) + len(self.portals) < MOST_NAMES and self.octets + size <= MOST_BYTES
+
+    def make_room(self, size: int) -> None:
+        """Forget the oldest names, where another one may not be refused."""
+        while not self.room(size):
+            kept: dict[bytes, Any] = self.statements if any(self.statements) else self.portals
+            oldest = next(filter(None, kept), None)
+            if oldest is None:
+                return
+            self.put(kept, oldest, None)
 
     def put(self, kept: dict[bytes, Any], name: bytes, value: Prepared | Portal | None) -> Change:
         """Set or drop a name; returns how to take it back."""

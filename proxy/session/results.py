@@ -57,6 +57,7 @@ class Results:
             framing.BIND_COMPLETE: self._prepared,
             framing.PARAMETER_DESCRIPTION: self._types,
             framing.COPY_IN: self._copy_in,
+            framing.COPY_BOTH: self._copy_in,
         }
         self._rest = 0
         """Bytes still to come of a message that streams through."""
