@@ -298,7 +298,7 @@ class Judge:
         return judged.kind in ("fetch", "move", "execute") and not self._policy.whole
 
     def _statement(self, sql: bytes, raw: RawStatement, judged: Judged) -> Statement:
-        text = sql[raw.start : raw.end].decode(errors="replace").strip()
+        text = sql[raw.start : raw.end].decode(errors="backslashreplace").strip()
         refused = judged.refused
         rewritten = None
         if judged.edits and not refused:
