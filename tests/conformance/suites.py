@@ -179,6 +179,7 @@ def _django() -> Suite:
         keep=("tests",),
         installs=("Django==5.2.19", "psycopg[binary]==3.3.9", "jinja2", "tblib"),
         databases=("django_default", "django_other"),
+        prepare=('create collation "sv-x-icu" from "C"',),  # for servers without ICU
         folder="tests",
         command=lambda python, place, tests: [
             *(str(python), "runtests.py", "--settings", "conformance_django", "--keepdb", "--noinput"),

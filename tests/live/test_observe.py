@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import asyncpg
 import psycopg
-import psycopg2
+import psycopg2  # type: ignore[import-untyped]
 import pytest
 from psycopg2 import extras
 

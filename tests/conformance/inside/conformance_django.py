@@ -56,6 +56,17 @@ class Result(unittest.TextTestResult):
 class Runner(DiscoverRunner):  # type: ignore[misc]
     """Django's own runner with that result."""
 
+    def setup_databases(self, **options: Any) -> Any:
+        """A grant is for one database: whether a database is there is asked in that database, not in `postgres`."""
+        from django.db.backends.postgresql.base import DatabaseWrapper  # type: ignore[import-untyped]
+
+        own = DatabaseWrapper._nodb_cursor
+        DatabaseWrapper._nodb_cursor = DatabaseWrapper.cursor
+        try:
+            return super().setup_databases(**options)
+        finally:
+            DatabaseWrapper._nodb_cursor = own
+
     def get_resultclass(self) -> type[unittest.TextTestResult]:
         return Result
 
