@@ -51,13 +51,16 @@ def compare(installed: Installed, place: Front, ways: list[str], tests: list[str
     rows = []
     for way in ways:
         through, seconds = _timed(installed, place, way, tests)
-        found = differences(suite.name, direct, through, KNOWN)
+        found = differences(suite.name, way, direct, through, KNOWN)
         new = [each for each in found if each.cause is None]
         if new:
             again = sorted({suite.every(each.test) for each in new})
             console.print(f"[dim]{suite.name}, {way}: {len(new)} again: {' '.join(again)}[/dim]", soft_wrap=True)
             pair = [_timed(installed, place, each, again)[0] for each in ("direct", way)]
-            new = still(new, *pair)
+            flaky, new = new, still(new, *pair)
+            for each in flaky:
+                if each not in new:
+                    console.print(f"flaky: {each.test}: {each.reason}", soft_wrap=True, markup=False)
             found = [each for each in found if each.cause is not None or each in new]
         took = (direct_seconds, seconds)
         rows.append(Row(suite.name, place.server.version, way, direct.counts, through.counts, took, tuple(found)))

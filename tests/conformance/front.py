@@ -66,13 +66,14 @@ def front(bindir: Path, suites: Sequence[Suite]) -> Iterator[Front]:
             )
             logins[database] = (made["user"], made["token"])
         direct = dict.fromkeys(databases, (server.user, server.password))
+        contrib = _has_contrib(server)
         yield Front(
             server,
             served,
             {
-                "direct": Place("direct", server.host, server.port, False, direct),
-                "plain": Place("plain", "127.0.0.1", served.port, False, logins),
-                "tls": Place("tls", "127.0.0.1", served.port, True, logins),
+                "direct": Place("direct", server.host, server.port, False, direct, contrib),
+                "plain": Place("plain", "127.0.0.1", served.port, False, logins, contrib),
+                "tls": Place("tls", "127.0.0.1", served.port, True, logins, contrib),
             },
         )
         served.run("recording", "verify")
@@ -107,3 +108,8 @@ def _create(server: PostgresServer, database: str) -> None:
     with psycopg.connect(server.dsn("template1"), autocommit=True) as conn:
         conn.execute(f'drop database if exists "{database}" with (force)'.encode())
         conn.execute(f'create database "{database}"'.encode())
+
+
+def _has_contrib(server: PostgresServer) -> bool:
+    with psycopg.connect(server.dsn()) as conn:
+        return conn.execute("select from pg_available_extensions where name = 'bloom'").fetchone() is not None

@@ -45,11 +45,11 @@ class Difference:
     reason: str
 
 
-def differences(suite: str, direct: Run, through: Run, known: Iterable[Known]) -> list[Difference]:
+def differences(suite: str, way: str, direct: Run, through: Run, known: Iterable[Known]) -> list[Difference]:
     """What passes directly and does not pass through daypass; a test that was not run at all does not pass."""
     known = list(known)
     return [
-        Difference(test, now, cause(suite, test, known), through.reasons.get(test, through.said[-1000:]))
+        Difference(test, now, cause(suite, way, test, known), through.reasons.get(test, through.said[-1000:]))
         for test, outcome in sorted(direct.outcomes.items())
         if outcome == "passed" and (now := through.outcomes.get(test, "missing")) != "passed"
     ]

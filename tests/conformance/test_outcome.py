@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tests.conformance.known import KNOWN, Known
+from tests.conformance.known import KNOWN, Known, cause
 from tests.conformance.outcome import differences, read, still
 from tests.conformance.suites import SUITES
 
@@ -18,7 +18,7 @@ def report(**outcomes: str) -> list[str]:
 def test_only_what_passes_directly_and_not_through_daypass_counts() -> None:
     direct = read(report(good="passed", bad="failed", user="passed", gone="passed", skips="passed", worse="passed"))
     through = read(report(good="passed", bad="passed", user="failed", skips="skipped", worse="failed", new="failed"))
-    found = differences("driver", direct, through, KNOWN_HERE)
+    found = differences("driver", "plain", direct, through, KNOWN_HERE)
     assert [(each.test, each.through, each.cause) for each in found] == [
         ("t.py::gone", "missing", None),
         ("t.py::skips", "skipped", None),
@@ -26,12 +26,15 @@ def test_only_what_passes_directly_and_not_through_daypass_counts() -> None:
         ("t.py::worse", "failed", None),
     ]
     assert direct.counts == "5/1/0"
-    assert [each.cause for each in differences("other", direct, through, KNOWN_HERE)] == [None] * 4
+    only_tls = [Known("driver", "t.py::user", "the client library keeps it", "tls")]
+    assert cause("driver", "plain", "t.py::user", only_tls) is None
+    assert cause("driver", "tls", "t.py::user", only_tls) == "the client library keeps it"
+    assert [each.cause for each in differences("other", "plain", direct, through, KNOWN_HERE)] == [None] * 4
 
 
 def test_flaky_tests_drop_out_in_the_second_pair_of_runs() -> None:
     direct, through = read(report(a="passed", b="passed", c="passed")), read(report(a="failed", b="failed"))
-    found = differences("driver", direct, through, [])
+    found = differences("driver", "plain", direct, through, [])
     again = read(report(a="passed", b="failed", c="passed")), read(report(a="failed", b="failed", c="passed"))
     assert [each.test for each in still(found, *again)] == ["t.py::a"]
 
