@@ -33,6 +33,7 @@ KEPT_BY_TLS: Final = "counts on nobody else holding its protocol object: under T
 
 KNOWN: Final[tuple[Known, ...]] = (
     Known("psycopg2", "tests/test_connection.py::TestConnectionInfo::test_user", GRANT_IS_USER),
+    Known("asyncpg", "tests/test_cache_invalidation.py::*::test_type_cache_invalidation_in_pool", ONE_DATABASE),
     Known("asyncpg", "tests/test_introspection.py::TestIntrospection::test_introspection_*", ONE_DATABASE),
     Known("asyncpg", "tests/test_execute.py::*::test_executemany_server_failure_during_writes", OVERTAKES),
     Known("asyncpg", "tests/test_connect.py::TestConnectionGC::test_no_explicit_close_*", KEPT_BY_TLS, "tls"),
