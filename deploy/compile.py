@@ -29,6 +29,7 @@ HOT = (
     "proxy/session/talk.py",
     "proxy/session/answers.py",
     "proxy/session/naming.py",
+    "proxy/session/streaming.py",
     "proxy/session/extended.py",
     "proxy/session/gate.py",
     "proxy/session/results.py",

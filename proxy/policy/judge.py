@@ -396,10 +396,13 @@ class Both:
 
 
 def both(pinned: Judge, current: Judge) -> Judges:
-    """One judge for a grant: the pinned revision alone where nothing changed."""
-    if pinned.policy.revision == current.policy.revision:
+    """One judge for a grant: the pinned revision alone where nothing changed.
+
+    What only observes refuses and changes nothing, so beside it the other one alone decides.
+    """
+    if pinned.policy.revision == current.policy.revision or pinned.policy.mode == "observe":
         return current
-    return Both(pinned, current)
+    return pinned if current.policy.mode == "observe" else Both(pinned, current)
 
 
 def startup_settings(policy: Policy, server_version_num: int, limits: Limits | None = None) -> dict[str, str]:

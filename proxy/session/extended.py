@@ -17,9 +17,11 @@ from proxy.session.budget import Ended
 from proxy.session.names import NAME_BYTES, NAMING, Change, Portal, Prepared
 from proxy.session.naming import follow
 from proxy.session.refusals import refusal
+from proxy.session.streaming import Streamed, not_kept, unread
 from proxy.session.talk import Talk
 from proxy.wire import build, client, params
 from proxy.wire.framing import HEADER
+from proxy.wire.framing import PARSE as PARSE_MESSAGE
 from proxy.wire.ledger import BIND, CLOSE, DESCRIBE, EXECUTE, PARSE, Owed
 
 PORTAL_DESCRIBED: Final = Owed(DESCRIBE)
@@ -64,7 +66,9 @@ class Extended:
                 talk.record(statement, protocol="parse", name=shown)
             return self._answers.deny(judgement.refusal, range(first, talk.n + 1), extended=True)
         names = talk.names
-        if not names.room(len(sql)):
+        if talk.observe:
+            names.make_room(len(sql))
+        elif not names.room(len(sql)):
             return self._answers.bad_name(refusal("too many names"), None, name, b"")
         special = None if judgement.plain else judgement
         prepared = Prepared(sql, types, statements[0] if statements else None, talk.judge, special)
@@ -87,8 +91,10 @@ class Extended:
             if no is not None:
                 return self._answers.bad_name(no, prepared, source, name)
         if prepared is None:
-            prepared = Prepared(b"", (), None, talk.judge)
-        if not names.room(stop - pos):
+            prepared = self._unknown()
+        if talk.observe:
+            names.make_room(stop - pos)
+        elif not names.room(stop - pos):
             return self._answers.bad_name(refusal("too many names"), prepared, source, name)
         values = params.decode_all(raw, formats, prepared.types) if raw else []
         portal = Portal(source.decode("utf-8", "surrogateescape"), prepared, values, stop - pos)
@@ -97,6 +103,29 @@ class Extended:
         talk.ledger.entries.append(entry)
         self._bound = (portal, entry, name)
         return None
+
+    def streamed(self, message: Streamed) -> None:
+        """A Parse or Bind has passed that is too long to be kept; nothing is refused in this session."""
+        self.record_unexecuted()
+        talk = self._talk
+        names = talk.names
+        if message.kind == PARSE_MESSAGE:
+            name = message.head[0]
+            text = Prepared(b"", (), unread(message.reason), talk.judge, unread=True)
+            entry = Owed(PARSE, 0, talk.active, [names.put(names.statements, name, text)])
+            self._parsed = (text, entry, name)
+        else:
+            name, statement = message.head
+            prepared = names.statements.get(statement[:NAME_BYTES]) or self._unknown()
+            portal = Portal(statement.decode("utf-8", "surrogateescape"), prepared, [], unread=message.reason)
+            entry = Owed(BIND, 0, talk.active, [names.put(names.portals, name, portal)], prepared.judgement)
+            self._bound = (portal, entry, name)
+        talk.ledger.entries.append(entry)
+
+    def _unknown(self) -> Prepared:
+        """What stands for a name that daypass does not know, where the server may say what it thinks of it."""
+        statement = unread("nothing is known under this name", "observe.name")
+        return Prepared(b"", (), statement, self._talk.judge, unread=True)
 
     def execute(self, data: bytes, pos: int, stop: int) -> bytes | None:
         """Run a portal: this is the statement that the record shows."""
@@ -107,7 +136,7 @@ class Extended:
             if not talk.observe:
                 no = refusal("no portal", name=name.decode("utf-8", "replace"))
                 return self._answers.bad_name(no, None, b"", name)
-            portal = Portal("", Prepared(b"", (), None, talk.judge), None)
+            portal = Portal("", self._unknown(), None)
         talk.settle(portal)
         prepared = portal.prepared
         statement = prepared.statement
@@ -134,7 +163,11 @@ class Extended:
         portal.runs += 1
         # A portal that is executed again goes on where it was suspended, and so does an SQL cursor.
         fresh = portal.runs == 1 and portal.params is not None
-        n = talk.record_run(prepared, portal.params if fresh else None, portal.name, name, fresh=fresh)
+        if portal.unread:
+            shown = name.decode("utf-8", "surrogateescape")
+            n = talk.record(portal.shown, protocol="extended", name=portal.name, portal=shown)
+        else:
+            n = talk.record_run(prepared, portal.params if fresh else None, portal.name, name, fresh=fresh)
         made: list[Change] | None = None
         if fresh and statement is not None and statement.kind in NAMING:
             no_name, made = follow(statement, talk, self._answers)
@@ -179,15 +212,10 @@ class Extended:
         """Planning may already compute with the values of a Bind."""
         self._bound = None
         entry.n = self._talk.record(
-            portal.prepared.statement,
+            portal.shown,
             protocol="bind",
             sql=portal.prepared.shown,
-            params=portal.params,
+            params=None if portal.unread else portal.params,
             name=portal.name,
             portal=name.decode("utf-8", "surrogateescape"),
         )
-
-
-def not_kept(size: int, digest: str) -> str:
-    """What the record says about a message that was thrown away."""
-    return f"a message of {size} bytes, not kept; its SHA-256 is {digest}"

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy.policy.judge import Statement
+from proxy.session import streaming
 from proxy.session.answers import Answers, limited_by
-from proxy.session.extended import Extended, not_kept
+from proxy.session.extended import Extended
 from proxy.session.names import NAME_BYTES, NAMING, Change
 from proxy.session.naming import follow
 from proxy.session.refusals import refusal
+from proxy.session.streaming import LONGEST_HEAD, STREAMED, Streamed, not_kept
 from proxy.session.talk import STATUS, Pause, Talk
 from proxy.wire import build, client
 from proxy.wire import ledger as owed
@@ -81,6 +83,7 @@ class Gate:
         "_passing",
         "_pause",
         "_reply",
+        "_streamed",
         "_talk",
         "_too_long",
         "_wanted",
@@ -108,6 +111,8 @@ class Gate:
         """How many bytes `_held` must have before walking again can get further."""
         self._discard = 0
         self._passing = 0
+        self._streamed: Streamed | None = None
+        """The message that passes in pieces, where it is more than COPY data."""
         self._too_long: _TooLong | None = None
         self.terminated = False
         self._pause = pause
@@ -163,6 +168,7 @@ class Gate:
         if self._passing:
             pos = min(self._passing, end)
             self._passing -= pos
+            self._stream(data, 0, pos)
         elif self._discard:
             pos = mark = min(self._discard, end)
             parts.append(self._drop(data, 0, pos))
@@ -175,8 +181,13 @@ class Gate:
             if length > SMALL or stop > end or length < 4:
                 if length > self._limit(kind, length):
                     step = min(stop, end) - pos
-                    if self._passes(kind, length):
+                    passes = self._passes(kind, length, data, pos)
+                    if passes is None:
+                        self._wanted = end - pos + 1
+                        break
+                    if passes:
                         self._passing = stop - pos - step
+                        self._stream(data, pos, pos + step)
                     else:
                         self._discard = stop - pos
                         parts += (data[mark:pos], self._drop(data, pos, step))
@@ -221,19 +232,50 @@ class Gate:
             return self._bounds.values
         if kind == COPY_DATA:
             return 0
+        if kind == FUNCTION_CALL and self._talk.observe:
+            return SMALL
         if length > SMALL:
             raise ProtocolViolation(f"invalid length {length} in a message of type {printable(kind)}")
         return SMALL
 
-    def _passes(self, kind: int, length: int) -> bool:
-        """Whether a message that is not kept whole streams through; otherwise it is thrown away."""
+    def _passes(self, kind: int, length: int, data: bytes, pos: int) -> bool | None:
+        """Whether a message that is not kept whole streams through; otherwise it is thrown away.
+
+        None while too little of it is there to say.
+        """
         ledger = self._talk.ledger
         self._too_long = None
         if kind == COPY_DATA:
-            return ledger.copying and not ledger.skipping
+            return self._talk.observe or (ledger.copying and not ledger.skipping)
+        if self._talk.observe and kind in STREAMED and not ledger.skipping:
+            head = streaming.head(kind, data, pos + HEADER, len(data))
+            if head is not None:
+                self._streamed = Streamed(kind, length + 1, head)
+                return True
+            if len(data) - pos < min(LONGEST_HEAD, length):
+                return None
         if not ledger.skipping:
             self._too_long = _TooLong(kind, length + 1)
         return False
+
+    def _stream(self, data: bytes, pos: int, stop: int) -> None:
+        """More of the message that streams through; its last piece waits, as all does, until it is recorded."""
+        message = self._streamed
+        if message is None:
+            return
+        message.take(data[pos:stop])
+        if self._passing:
+            return
+        self._streamed = None
+        talk = self._talk
+        if talk.ledger.skipping:
+            return
+        if message.kind == QUERY:
+            streaming.query(talk, message)
+        elif message.kind == FUNCTION_CALL:
+            streaming.call(talk, message)
+        else:
+            self._extended.streamed(message)
 
     def _drop(self, data: bytes, pos: int, step: int) -> bytes:
         """Throw `step` bytes away; returns what goes upstream in their place."""
@@ -269,8 +311,9 @@ class Gate:
         if kind == QUERY:
             return self._query(data, pos, stop)
         if kind == COPY_DATA:
-            # Outside of COPY IN Postgres ignores these; under a policy COPY IN never begins.
-            return None if self._talk.ledger.copying else b""
+            # Outside of COPY IN Postgres ignores these. Under a policy COPY IN never begins; where it may begin,
+            # drivers send the data before they have heard that it did.
+            return None if self._talk.observe or self._talk.ledger.copying else b""
         if kind == CLOSE:
             return self._extended.close(data, pos, stop)
         if kind == FLUSH:
@@ -365,9 +408,9 @@ class Gate:
 
     def _copy_end(self) -> bytes | None:
         ledger = self._talk.ledger
-        if not ledger.copying:
+        if not self._talk.observe and not ledger.copying:
             return b""
-        ledger.copying = False
+        ledger.copy_end()
         return None
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from proxy.policy.judge import Judgement, Judges, Statement
 from recorder.forms import Form
 
@@ -29,9 +31,10 @@ class Prepared:
     """A prepared statement: its text, and what was said about it by which judge.
 
     `statement` is None for an empty text. `judgement` is kept where the text that went upstream is another one.
+    `unread`: its text is not known, so it may run only where nothing is refused.
     """
 
-    __slots__ = ("form", "formed", "group", "judge", "judgement", "sql", "statement", "types")
+    __slots__ = ("form", "formed", "group", "judge", "judgement", "sql", "statement", "types", "unread")
 
     def __init__(
         self,
@@ -40,6 +43,8 @@ class Prepared:
         statement: Statement | None,
         judge: Judges,
         judgement: Judgement | None = None,
+        *,
+        unread: bool = False,
     ) -> None:
         self.sql = sql
         self.types = types
@@ -51,6 +56,7 @@ class Prepared:
         self.formed: tuple[str, bytes, bool, int] | None = None
         """The way it last ran: its name, the portal, whether from the start, the transaction's state."""
         self.group = NEW
+        self.unread = unread
 
     @property
     def size(self) -> int:
@@ -73,17 +79,32 @@ class Prepared:
 
 
 class Portal:
-    """A bound statement with its values as the record will show them, or an SQL cursor."""
+    """A bound statement with its values as the record will show them, or an SQL cursor.
 
-    __slots__ = ("group", "name", "params", "prepared", "runs", "size")
 
-    def __init__(self, name: str, prepared: Prepared, params: list[Any] | None, size: int = 0) -> None:
+    `unread` is what the record says in place of values that were not kept.
+    """
+
+    __slots__ = ("group", "name", "params", "prepared", "runs", "size", "unread")
+
+    def __init__(
+        self, name: str, prepared: Prepared, params: list[Any] | None, size: int = 0, *, unread: str = ""
+    ) -> None:
         self.name = name
         self.prepared = prepared
         self.params = params
         self.runs = 0
         self.size = size
         self.group = NEW
+        self.unread = unread
+
+    @property
+    def shown(self) -> Statement | None:
+        """The statement as the record shows it."""
+        statement = self.prepared.statement
+        if not self.unread or statement is None:
+            return statement
+        return replace(statement, reason="; ".join(filter(None, (statement.reason, self.unread))))
 
 
 class Change:
@@ -112,6 +133,15 @@ class Names:
     def room(self, size: int) -> bool:
         """Whether another name with `size` bytes of text may be kept."""
         return len(self.statements) + len(self.portals) < MOST_NAMES and self.octets + size <= MOST_BYTES
+
+    def make_room(self, size: int) -> None:
+        """Forget the oldest names, where another one may not be refused."""
+        while not self.room(size):
+            kept: dict[bytes, Any] = self.statements if any(self.statements) else self.portals
+            oldest = next(filter(None, kept), None)
+            if oldest is None:
+                return
+            self.put(kept, oldest, None)
 
     def put(self, kept: dict[bytes, Any], name: bytes, value: Prepared | Portal | None) -> Change:
         """Set or drop a name; returns how to take it back."""

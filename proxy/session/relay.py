@@ -206,6 +206,7 @@ class Relay:
     def rejudge(self, judge: Judges) -> None:
         """From the next message on another judge decides; what was prepared is judged again before it runs."""
         self.talk.judge = judge
+        self.talk.observe = judge.policy.mode == "observe"
         self.talk.meter.apply(judge.limits)
 
     # The end

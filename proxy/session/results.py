@@ -165,7 +165,7 @@ class Results:
             self._done(entry, "")
         elif kind == PORTAL_SUSPENDED:
             self._done(entry, "SUSPENDED")
-        elif kind == framing.COPY_IN:
+        elif kind in (framing.COPY_IN, framing.COPY_BOTH):
             self._talk.ledger.copy_in()
 
     def _aside(self, kind: int, body: bytes) -> bytes | None:

@@ -25,6 +25,9 @@ SYNC: Final = 7
 REFUSAL: Final = 8
 NAMES: Final = ("Query", "FunctionCall", "Parse", "Bind", "Describe", "Execute", "Close", "Sync", "refusal")
 
+MOST_ENDS: Final = 100
+"""Ends of COPY data that may come ahead of the answer to what they belong to."""
+
 _NOT, _PART, _ENDS = 0, 1, 2
 
 
@@ -81,7 +84,7 @@ class Owed:
 class Ledger:
     """Replies owed. `skipping` is true while the upstream, or daypass in its place, ignores messages up to a Sync."""
 
-    __slots__ = ("copying", "entries", "held", "skipping")
+    __slots__ = ("_ends", "copying", "entries", "held", "skipping")
 
     def __init__(self) -> None:
         self.entries: deque[Owed] = deque()
@@ -90,6 +93,8 @@ class Ledger:
         self.skipping = False
         self.copying = False
         """True between CopyInResponse and the client's CopyDone: Sync and Flush are then ignored upstream."""
+        self._ends: list[Owed] = []
+        """The entries behind which the client ended COPY data before it had heard that the upstream reads any."""
 
     def reply(self, kind: int) -> Owed:
         """Strike off a reply; returns the entry that it belongs to. Raises ProtocolViolation when unasked for."""
@@ -113,6 +118,7 @@ class Ledger:
         entries = self.entries
         if not entries:
             return []
+        self.copying = False
         head = entries[0]
         self.copying = False
         if head.kind in (QUERY, CALL, SYNC):
@@ -176,6 +182,30 @@ class Ledger:
         return False
 
     def copy_in(self) -> None:
-        """The upstream now reads COPY data: it ignores every Sync that it finds before CopyDone."""
-        self.copying = True
-        self.entries = deque(entry for entry in self.entries if entry.kind != SYNC)
+        """The upstream now reads COPY data: it ignores every Sync that it finds before the CopyDone."""
+        ended = False
+        kept: deque[Owed] = deque()
+        for entry in self.entries:
+            if ended or entry.kind != SYNC:
+                kept.append(entry)
+            if not ended and any(entry is end for end in self._ends):
+                ended = True
+                self._ends.remove(entry)
+        self.entries = kept
+        self.copying = not ended
+
+    def copy_end(self) -> None:
+        """The client ended its COPY data, perhaps ahead of the upstream's asking for it. Raises ProtocolViolation."""
+        if self.copying or not self.entries:
+            self.copying = False
+            self._ends.clear()
+            return
+        last = self.entries[-1]
+        if last.kind in (SYNC, DESCRIBE):
+            # One object may stand for several entries of these; this one has to be told apart.
+            self.entries[-1] = last = Owed(last.kind, last.n, last.started, last.undo, last.judgement)
+        if len(self._ends) >= MOST_ENDS:
+            self._ends = [end for end in self._ends if any(end is entry for entry in self.entries)]
+        if len(self._ends) >= MOST_ENDS:
+            raise ProtocolViolation("COPY data that nobody asked for ends too often")
+        self._ends.append(last)
