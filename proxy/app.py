@@ -186,7 +186,7 @@ def _certificate(config: Config) -> tls.Certificate | None:
     files = config.listen.tls
     if files.mode == "disable" or files.cert is None or files.key is None:
         return None
-    return tls.load(files.cert, files.key)
+    return tls.load(files.cert, files.key, files.client_ca)
 
 
 def _log_as_json() -> None:

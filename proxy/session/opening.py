@@ -146,6 +146,8 @@ async def _open(channel: Channel, desk: Desk, who: _Who) -> None:
     who.database = packet.parameters.get("database") or who.user
     if channel.tls is None and desk.config.listen.tls.mode == "require":
         raise LoginRefused(refusal("tls required"))
+    if desk.config.listen.tls.client_ca is not None and (channel.tls is None or channel.tls.subject is None):
+        raise LoginRefused(refusal("certificate required"))
     if not who.user:
         raise LoginRefused(refusal("no user"))
     if packet.negotiates:
@@ -283,6 +285,7 @@ def _begin(
             application_name=asked.parameters.get("application_name", ""),
             tls=tls.version if tls is not None else None,
             cipher=tls.cipher if tls is not None else None,
+            client_certificate=tls.subject if tls is not None else None,
             upstream_pid=ready.pid,
             startup=dict(asked.parameters),
         ),

@@ -76,6 +76,8 @@ class Raw:
         context.verify_mode = ssl.CERT_NONE
         if "alpn" in settings:
             context.set_alpn_protocols(settings["alpn"])
+        if settings.get("certificate"):
+            context.load_cert_chain(*settings["certificate"])
         self.sock = context.wrap_socket(self.sock)
         self.binding = tls_server_end_point(self.sock.getpeercert(binary_form=True))
 
