@@ -113,6 +113,8 @@ class Ledger:
         entries = self.entries
         if not entries:
             return []
+        # COPY ends with it: whatever the client still sends of its data is ignored, and Sync counts again.
+        self.copying = False
         head = entries[0]
         if head.kind in (QUERY, CALL, SYNC):
             return [head]
@@ -123,7 +125,6 @@ class Ledger:
                 self.held -= 1
             else:
                 gone.append(entry)
-        self.copying = False
         if not entries:
             self.skipping = True
         return gone
