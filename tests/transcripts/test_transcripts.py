@@ -1,0 +1,124 @@
+"""Golden conversations: the same words from the client must lead to the same words on all four sides.
+
+Each step of a conversation is sent to a real daypass before a real Postgres, which traces both of its connections
+(`serve --trace-wire`). A step's lines are what the client said, what went upstream, what came from there, and what the
+client got. DAYPASS_UPDATE_TRANSCRIPTS=1 writes the files anew; read the difference before committing it.
+
+Covers proxy/server/tracing.py and proxy/wire/trace.py.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.live.house import POLICY, House, until
+from tests.live.raw import Raw
+from tests.support.postgres import Servers, bindirs
+from tests.transcripts.conversations import CONVERSATIONS, Conversation
+
+FOLDER = Path(__file__).parent
+QUIET = POLICY + "greeting: false\n"
+ORDER = ("client\tF", "upstream\tF", "upstream\tB", "client\tB")
+
+
+def servers() -> list[Any]:
+    """The default server, and in the long mode every other."""
+    first, *others = bindirs()
+    return [first, *(pytest.param(other, marks=pytest.mark.slow) for other in others)]
+
+
+@pytest.fixture(scope="module", params=servers(), ids=lambda bindir: bindir.parent.name)
+def traced(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, pg_servers: Servers
+) -> Iterator[House]:
+    """A running House that traces."""
+    house = House(tmp_path_factory.mktemp("traced"), pg_servers.get(request.param), policy=QUIET)
+    house.start(arguments=["--trace-wire", str(house.folder / "traces"), "--trace-steady"])
+    yield house
+    house.hurry()
+
+
+def replay(house: House, conversation: Conversation) -> str:
+    """Hold the conversation; returns its transcript."""
+    known = set((house.folder / "traces").glob("s-*.trace"))
+    with Raw(house.port, timeout=10) as raw:
+        raw.login(house.grant(policy=conversation.policy))
+        (trace,) = set((house.folder / "traces").glob("s-*.trace")) - known
+        said: list[str] = []
+        for step in conversation.steps:
+            before = trace.stat().st_size
+            raw.send(step.send)
+            if step.meanwhile is not None:
+                step.meanwhile(house)
+            for letter in step.until:
+                assert raw.until(letter)[-1][0] == letter, f"{step.why}: the connection ended"
+            lines = trace.read_bytes()[before:].decode().splitlines()
+            said += [f"# {step.why}"] if step.why else []
+            # Which lane is first is chance where messages come in several pieces.
+            said += [line for lane in ORDER for line in lines if line.startswith(lane)]
+            assert all(line.startswith(ORDER) for line in lines)
+    return "\n".join(said) + "\n"
+
+
+@pytest.mark.parametrize("conversation", CONVERSATIONS, ids=lambda conversation: conversation.name)
+def test_the_conversation_is_as_it_was(traced: House, conversation: Conversation) -> None:
+    golden = FOLDER / f"{conversation.name}.trace"
+    said = replay(traced, conversation)
+    if os.environ.get("DAYPASS_UPDATE_TRANSCRIPTS"):
+        golden.write_text(said)
+    assert said.splitlines() == golden.read_text().splitlines()
+
+
+def test_every_transcript_is_of_a_conversation() -> None:
+    names = {path.stem for path in FOLDER.glob("*.trace")}
+    assert names == {conversation.name for conversation in CONVERSATIONS}
+
+
+def test_traces_are_loud_private_and_without_secrets(traced: House) -> None:
+    folder = traced.folder / "traces"
+    assert traced.wait_log("tracing")["level"] == "warning"
+    user, token = traced.grant()
+    with Raw(traced.port, minor=2) as raw:
+        assert raw.ask_tls() == b"S"
+        raw.tls()
+        raw.login((user, token))
+        with Raw(traced.port) as other:
+            other.send(b"\0\0\0\x2c\x04\xd2\x16\x2e", raw.pid.to_bytes(4, "big"), raw.secret)
+            assert other.rest() == b""
+        (session,) = [line["session"] for line in traced.lines() if line.get("user") == user]
+        secret = raw.secret
+    trace = folder / f"{session}.trace"
+    assert trace.stat().st_mode & 0o777 == 0o600
+    assert folder.stat().st_mode & 0o777 == 0o700
+    text = trace.read_text()
+    for words in (
+        "# TLSv1.3",
+        "StartupMessage",
+        "AuthenticationSASL",
+        "SASLResponse\t ***",
+        "BackendKeyData\t NNNN ***",
+    ):
+        assert words in text
+    for _ in until(5):
+        everything = b"".join(path.read_bytes() for path in folder.iterdir())
+        if b"CancelRequest\t NNNN ***" in everything:
+            break
+    else:
+        raise AssertionError("the CancelRequest was not traced")
+    for hidden in (token.encode(), secret, secret.hex().encode(), b"vendor-secret", b"r=", b"p="):
+        assert hidden not in everything
+
+
+def test_a_folder_that_cannot_be_used_ends_the_start(traced: House, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    house = House(tmp_path, traced.pg)
+    with pytest.raises(AssertionError, match="trace_failed"):
+        house.start(arguments=["--trace-wire", str(tmp_path / "file")])
+    assert house.process is not None
+    assert house.process.wait(5) == 2
+    house.process = None
