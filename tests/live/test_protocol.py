@@ -5,6 +5,7 @@ Covers proxy/wire/startup.py, proxy/session/opening.py and proxy/session/registr
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import socket
 import threading
@@ -81,6 +82,20 @@ def test_only_the_whole_key_cancels(house: House, minor: int) -> None:
         until_active(house, raw.pid)
         cancel(house.port, raw.pid, raw.secret)
         assert fatal(raw.until("E"))[0] == "57014"
+
+
+@pytest.mark.skipif(psycopg.pq.version() < 180000, reason="needs the libpq of Postgres 18")
+@pytest.mark.parametrize("sslmode", ["disable", "require"])
+async def test_libpq_18_cancels_with_a_long_key(house: House, sslmode: str) -> None:
+    dsn = house.dsn(house.grant(), sslmode=sslmode, min_protocol_version="3.2", max_protocol_version="latest")
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as conn:
+        assert conn.pgconn.full_protocol_version == 30002
+        running = asyncio.gather(conn.execute("select count(*) from generate_series(1, 100000000000)"))
+        await asyncio.to_thread(until_active, house, conn.info.backend_pid)
+        await conn.cancel_safe(timeout=5)
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            await running
+        await conn.execute("select 1")
 
 
 def until_active(house: House, pid: int) -> None:

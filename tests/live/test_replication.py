@@ -5,6 +5,7 @@ Covers proxy/session/results.py and proxy/session/gate.py.
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -125,3 +126,30 @@ def test_under_a_policy_there_is_no_replication(house: House) -> None:
             login = house.grant()
             raw.start(login[0], replication=value)
             assert fatal(raw.prove(login[1]))[0] == "42501"
+
+
+def test_pg_recvlogical_works_through_daypass(house: House) -> None:
+    with psycopg.connect(house.pg.dsn(house.dbname), autocommit=True) as owner:
+        try:
+            owner.execute("select pg_create_logical_replication_slot('probe', 'test_decoding')")
+        except psycopg.errors.UndefinedFile:
+            pytest.skip("this server has no test_decoding")
+        owner.execute("select pg_drop_replication_slot('probe')")
+        dsn = house.dsn(house.grant(policy="watcher"))
+        program = [str(house.pg.bindir / "pg_recvlogical"), "-d", dsn, "-S", "daypass"]
+
+        def run(*arguments: str) -> str:
+            done = subprocess.run([*program, *arguments], capture_output=True, text=True, check=False, timeout=30)
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        run("--create-slot", "-P", "test_decoding")
+        owner.execute("create table heard (word text)")
+        try:
+            owner.execute("insert into heard values ('the rain in Spain')")
+            row = owner.execute("select pg_current_wal_insert_lsn()").fetchone()
+            assert row is not None
+            assert "'the rain in Spain'" in run("--start", "--endpos", str(row[0]), "-f", "-")
+        finally:
+            owner.execute("drop table heard")
+            run("--drop-slot")

@@ -71,6 +71,27 @@ def test_clients_must_show_a_certificate_of_the_authority(make_house: Callable[.
         assert fatal([raw.message()])[0] == "28000", "nor is there a way around TLS"
     assert len([line for line in house.lines() if line["event"] == "session.start"]) == 1
 
+    # The authority is read again with the certificate: a broken file changes nothing, another one lets others in.
+    mallory = tmp_path / "mallory.pem", tmp_path / "mallory.key"
+    for text, event, welcome in (("no PEM", "certificate_unusable", (cert, key)), (other[0].read_text(), "", mallory)):
+        begin = (house.folder / "serve.log").stat().st_size
+        (house.folder / "tls" / "client-ca.pem").write_text(text)
+        assert house.process is not None
+        house.process.send_signal(signal.SIGHUP)
+        if event:
+            house.wait_log(event, after=begin)
+        for _ in until(5):
+            try:
+                with shown(house, welcome) as raw:
+                    raw.login(login)
+                break
+            except (ssl.SSLError, AssertionError):
+                continue
+        else:
+            raise AssertionError(f"{welcome[0].name} is not let in")
+    with shown(house, (cert, key)) as raw, pytest.raises((ssl.SSLError, AssertionError)):
+        raw.login(login)
+
 
 def test_without_an_authority_nobody_is_asked(make_house: Callable[..., House], tmp_path: Path) -> None:
     house = listening(make_house())

@@ -10,12 +10,15 @@ Covers proxy/server/tracing.py and proxy/wire/trace.py.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from proxy.wire import build
 from tests.live.house import POLICY, House, until
 from tests.live.raw import Raw
 from tests.support.postgres import Servers, bindirs
@@ -112,6 +115,28 @@ def test_traces_are_loud_private_and_without_secrets(traced: House) -> None:
         raise AssertionError("the CancelRequest was not traced")
     for hidden in (token.encode(), secret, secret.hex().encode(), b"vendor-secret", b"r=", b"p="):
         assert hidden not in everything
+
+
+def test_a_trace_that_cannot_be_written_ends_no_session(traced: House, tmp_path: Path) -> None:
+    folder = tmp_path / "traces"
+    house = House(tmp_path, traced.pg).start(arguments=["--trace-wire", str(folder)])
+    try:
+        login = house.grant()
+        with Raw(house.port) as raw:
+            raw.login(login)
+        (trace,) = folder.iterdir()
+        # In its usual form each line begins with its time.
+        time, lane, side, _, name, _ = trace.read_text().splitlines()[1].split("\t")
+        assert abs(datetime.now(UTC) - datetime.fromisoformat(time)).total_seconds() < 60
+        assert (lane, side, name) == ("client", "F", "StartupMessage")
+        shutil.rmtree(folder)
+        with Raw(house.port) as raw:
+            raw.login(login)
+            raw.send(build.query(b"select 1"))
+            assert raw.until("Z")[-1][0] == "Z"
+        assert house.wait_log("trace_failed")["level"] == "error"
+    finally:
+        house.hurry()
 
 
 def test_a_folder_that_cannot_be_used_ends_the_start(traced: House, tmp_path: Path) -> None:
