@@ -180,18 +180,24 @@ DESCRIBE = Conversation(
             build.parse(b"n", b"set statement_timeout = '10s'") + build.describe(ord("S"), b"n") + build.SYNC,
         ),
         Step(
-            "a denied statement and Flush: the error comes at once",
-            build.parse(b"", b"delete from orders") + build.FLUSH,
-            "E",
-        ),
-        Step("what follows is skipped", build.bind(b"", b"") + build.execute() + build.SYNC),
-        Step(
             "Close of a statement, of a portal, of what never was",
             build.close(ord("S"), b"s") + build.close(ord("P"), b"p") + build.close(ord("S"), b"never") + build.SYNC,
         ),
         Step("a closed statement", build.describe(ord("S"), b"s") + build.SYNC),
         Step("a name that never was", build.bind(b"", b"never") + build.SYNC),
         Step("a name that is taken", build.parse(b"n", b"select 1") + build.SYNC),
+    ),
+)
+
+FLUSH = Conversation(
+    "flush-denied",
+    (
+        Step(
+            "a denied statement and Flush: the error comes at once",
+            build.parse(b"", b"delete from orders") + build.FLUSH,
+            "E",
+        ),
+        Step("what follows is skipped", build.bind(b"", b"") + build.execute() + build.SYNC),
     ),
 )
 
@@ -320,6 +326,7 @@ CONVERSATIONS = (
     PIPELINE,
     PORTALS,
     DESCRIBE,
+    FLUSH,
     BINARIES,
     COPY,
     WATCHED_COPY,

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from proxy.wire import build
+from proxy.wire.trace import Conversation as Talk
 from tests.live.house import POLICY, House, until
 from tests.live.raw import Raw
 from tests.support.postgres import Servers, bindirs
@@ -75,6 +76,32 @@ def test_the_conversation_is_as_it_was(traced: House, conversation: Conversation
     if os.environ.get("DAYPASS_UPDATE_TRANSCRIPTS"):
         golden.write_text(said)
     assert said.splitlines() == golden.read_text().splitlines()
+
+
+def heard(raw: Raw, house: House, conversation: Conversation) -> list[str]:
+    """What a client hears in the whole conversation."""
+    said, lines = Talk(steady=True, started=True), []
+    for step in conversation.steps:
+        raw.send(step.send)
+        if step.meanwhile is not None:
+            step.meanwhile(house)
+        for letter in step.until:
+            for kind, body in raw.until(letter):
+                lines += said.server(build.message(kind.encode(), body))
+    return lines
+
+
+# A denial that a Flush brings has no counterpart where nothing is denied.
+UNDENIED = [one for one in CONVERSATIONS if not any(step.until == "E" for step in one.steps)]
+
+
+@pytest.mark.parametrize("conversation", UNDENIED, ids=lambda conversation: conversation.name)
+def test_whoever_is_only_observed_hears_what_postgres_says(traced: House, conversation: Conversation) -> None:
+    with Raw(traced.port, timeout=10) as through, Raw(traced.pg.port, timeout=10) as direct:
+        through.login(traced.grant(policy="watcher"), search_path="app")
+        direct.start(traced.role, traced.dbname, search_path="app")
+        direct.prove("vendor-secret")
+        assert heard(through, traced, conversation) == heard(direct, traced, conversation)
 
 
 def test_every_transcript_is_of_a_conversation() -> None:
