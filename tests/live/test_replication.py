@@ -17,12 +17,12 @@ from proxy.demo.postgres import PostgresServer
 from proxy.wire import build
 from tests.live.house import House, until
 from tests.live.raw import Raw, fatal
-from tests.support.postgres import bindirs
+from tests.support.postgres import default_first
 
 XLOG_DATA, KEEPALIVE = b"w", b"k"
 
 
-@pytest.fixture(scope="module", params=bindirs(), ids=lambda bindir: bindir.parent.name)
+@pytest.fixture(scope="module", params=default_first(), ids=lambda bindir: bindir.parent.name)
 def primary(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
     """A server that can be replicated."""
     settings = {"wal_level": "logical", "max_wal_senders": "4", "max_replication_slots": "4"}

@@ -14,7 +14,6 @@ import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,7 +21,7 @@ from proxy.wire import build
 from proxy.wire.trace import Conversation as Talk
 from tests.live.house import POLICY, House, until
 from tests.live.raw import Raw
-from tests.support.postgres import Servers, bindirs
+from tests.support.postgres import Servers, default_first
 from tests.transcripts.conversations import CONVERSATIONS, Conversation
 
 FOLDER = Path(__file__).parent
@@ -30,13 +29,7 @@ QUIET = POLICY + "greeting: false\n"
 ORDER = ("client\tF", "upstream\tF", "upstream\tB", "client\tB")
 
 
-def servers() -> list[Any]:
-    """The default server, and in the long mode every other."""
-    first, *others = bindirs()
-    return [first, *(pytest.param(other, marks=pytest.mark.slow) for other in others)]
-
-
-@pytest.fixture(scope="module", params=servers(), ids=lambda bindir: bindir.parent.name)
+@pytest.fixture(scope="module", params=default_first(), ids=lambda bindir: bindir.parent.name)
 def traced(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, pg_servers: Servers
 ) -> Iterator[House]:
