@@ -68,8 +68,12 @@ class Startup:
 Opening = SslRequest | GssRequest | Cancel | Startup
 
 
-class UnsupportedProtocol(ProtocolViolation):
-    """A major version that is not 3."""
+class UnsupportedProtocol(Exception):
+    """A major version that is not 3, which breaks no rule: `text` is what that peer is told."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
 
 
 def head(eight: bytes) -> tuple[int, int]:
