@@ -229,7 +229,7 @@ class Gate:
         ledger = self._talk.ledger
         self._too_long = None
         if kind == COPY_DATA:
-            return ledger.copying and not ledger.skipping
+            return self._copies() and not ledger.skipping
         if not ledger.skipping:
             self._too_long = _TooLong(kind, length + 1)
         return False
@@ -268,8 +268,7 @@ class Gate:
         if kind == QUERY:
             return self._query(data, pos, stop)
         if kind == COPY_DATA:
-            # Outside of COPY IN Postgres ignores these; under a policy COPY IN never begins.
-            return None if self._talk.ledger.copying else b""
+            return None if self._copies() else b""
         if kind == CLOSE:
             return self._extended.close(data, pos, stop)
         if kind == FLUSH:
@@ -283,6 +282,7 @@ class Gate:
 
     def _query(self, data: bytes, pos: int, stop: int) -> bytes | None:
         talk = self._talk
+        self._not_copying(QUERY)
         sql = client.query(data, pos, stop)
         if len(sql) > self._bounds.statement:
             long = refusal("too long", size=len(sql), limit=self._bounds.statement)
@@ -330,6 +330,7 @@ class Gate:
 
     def _call(self, data: bytes, pos: int, stop: int) -> bytes | None:
         talk = self._talk
+        self._not_copying(FUNCTION_CALL)
         talk.n += 1
         talk.recording.append(
             events.Statement(
@@ -352,12 +353,21 @@ class Gate:
         talk.denied(talk.n, no.sqlstate, "statement")
         return self._answers.answer(no, extended=False)
 
+    def _copies(self) -> bool:
+        """Whether COPY data goes upstream. It may come before COPY was answered; what no COPY reads Postgres ignores,
+        and under a policy none begins."""
+        return self._talk.observe or self._talk.ledger.copying
+
     def _copy_end(self) -> bytes | None:
-        ledger = self._talk.ledger
-        if not ledger.copying:
+        if not self._copies():
             return b""
-        ledger.copying = False
+        self._talk.ledger.copy_end()
         return None
+
+    def _not_copying(self, kind: int) -> None:
+        """A COPY reads this message as the end of its data, in error: its own answer would never come."""
+        if self._talk.ledger.copying:
+            raise ProtocolViolation(f"unexpected message type 0x{kind:02X} during COPY from stdin")
 
 
 class _TooLong:

@@ -32,7 +32,7 @@ from proxy.wire.framing import (
     ProtocolViolation,
     uint32,
 )
-from proxy.wire.ledger import DESCRIBE, PARSE, QUERY, Owed
+from proxy.wire.ledger import CALL, DESCRIBE, PARSE, QUERY, Owed
 from proxy.wire.rows import walk
 from recorder import events
 
@@ -164,7 +164,16 @@ class Results:
         elif kind == PORTAL_SUSPENDED:
             self._done(entry, "SUSPENDED")
         elif kind == framing.COPY_IN or kind == framing.COPY_BOTH:  # noqa: PLR1714 - faster than a tuple
-            self._talk.ledger.copy_in()
+            self._copy_in()
+
+    def _copy_in(self) -> None:
+        talk = self._talk
+        ledger = talk.ledger
+        ledger.copy_in()
+        if ledger.copying and len(ledger.entries) > 1 and ledger.entries[1].kind in (QUERY, CALL):
+            # The COPY reads it as the end of its data, in error: its own answer would never come.
+            text = "the client sent a statement where the data of COPY from stdin belongs"
+            talk.end(refusal("protocol", text=text), text)
 
     def _aside(self, kind: int, body: bytes) -> bytes | None:
         """A message that may come at any time; returns what the client gets in its place, None for itself."""
@@ -191,6 +200,7 @@ class Results:
         if status not in b"ITE":
             raise ProtocolViolation("invalid ReadyForQuery")
         talk.tx = status
+        talk.ledger.copying = False
         self._muted = False
         if status == IDLE:
             talk.began = talk.monotonic() if talk.ledger.entries else 0.0

@@ -57,10 +57,11 @@ class Owed:
 
     `n` is the number of the first statement that this message runs (0: none), `count` how many it runs, `done` how
     many of them have ended; `rows` and `octets` count for the statement that is running now; `started` is
-    monotonic seconds; `undo` and `judgement` belong to the session.
+    monotonic seconds; `undo` and `judgement` belong to the session. `early` has an item for each COPY FROM that
+    the client ended before the upstream asked for its data: how many Syncs it sent ahead of that end.
     """
 
-    __slots__ = ("count", "done", "judgement", "kind", "n", "octets", "reply", "rows", "started", "undo")
+    __slots__ = ("count", "done", "early", "judgement", "kind", "n", "octets", "reply", "rows", "started", "undo")
 
     def __init__(self, kind: int, n: int = 0, started: float = 0.0, undo: Any = None, judgement: Any = None) -> None:
         self.kind = kind
@@ -73,6 +74,7 @@ class Owed:
         self.rows = 0
         self.octets = 0
         self.reply = b""
+        self.early: list[int] | None = None
 
     def __repr__(self) -> str:
         return f"<{NAMES[self.kind]} n={self.n}>"
@@ -157,6 +159,22 @@ class Ledger:
         return False
 
     def copy_in(self) -> None:
-        """The upstream now reads COPY data: it ignores every Sync that it finds before CopyDone."""
-        self.copying = True
-        self.entries = deque(entry for entry in self.entries if entry.kind != SYNC)
+        """The upstream now reads COPY data: it ignores every Sync that it finds before CopyDone or CopyFail."""
+        entries = self.entries
+        head = entries.popleft()
+        self.copying = not head.early
+        ignored = head.early.pop(0) if head.early else len(entries)
+        while ignored and entries and entries[0].kind == SYNC:
+            entries.popleft()
+            ignored -= 1
+        entries.appendleft(head)
+
+    def copy_end(self) -> None:
+        """The client ends COPY data: of the COPY that runs, or of one that the upstream has not come to yet."""
+        if self.copying:
+            self.copying = False
+            return
+        for syncs, entry in enumerate(reversed(self.entries)):
+            if entry.kind != SYNC:
+                entry.early = [*(entry.early or ()), syncs]
+                return

@@ -201,6 +201,59 @@ FLUSH = Conversation(
     ),
 )
 
+WATCHED_COPY_AT_ONCE = Conversation(
+    "observe-copy-at-once",
+    (
+        Step("a table of its own", build.query(b"create temp table t (id int primary key, word text)")),
+        Step(
+            "a client that does not wait for CopyInResponse",
+            build.query(b"copy t from stdin") + copy_data(b"1\tone\n", b"2\ttwo\n") + COPY_DONE,
+        ),
+        Step(
+            "and goes on at once",
+            build.query(b"copy t from stdin") + copy_data(b"3\tthree\n") + COPY_DONE + build.query(b"select 1"),
+            "ZZ",
+        ),
+        Step(
+            "by the extended protocol: the Sync ahead of the data is ignored, the one behind counts",
+            build.parse(b"", b"copy t from stdin")
+            + build.bind(b"", b"")
+            + build.execute()
+            + build.SYNC
+            + copy_data(b"4\tfour\n")
+            + COPY_DONE
+            + build.SYNC,
+        ),
+        Step("as does the next", build.SYNC + statement(b"select 1") + build.SYNC, "ZZ"),
+        Step(
+            "for a table that is not there",
+            build.query(b"copy nothing from stdin") + copy_data(b"5\tfive\n") + COPY_DONE + build.query(b"select 1"),
+            "ZZ",
+        ),
+        Step(
+            "with data that the table does not take",
+            build.query(b"copy t from stdin") + copy_data(b"six\tsix\n") + COPY_DONE + build.query(b"select 1"),
+            "ZZ",
+        ),
+        Step(
+            "which thinks again",
+            build.query(b"copy t from stdin") + copy_data(b"7\tseven\n") + COPY_FAIL + build.query(b"select 1"),
+            "ZZ",
+        ),
+        Step(
+            "two of them in one Query",
+            build.query(b"copy t from stdin; copy t from stdin")
+            + copy_data(b"8\teight\n")
+            + COPY_DONE
+            + copy_data(b"9\tnine\n")
+            + COPY_DONE,
+        ),
+        Step("goes on", statement(b"select 1") + build.SYNC),
+        Step("what arrived", build.query(b"copy (select * from t order by id) to stdout")),
+    ),
+    policy="watcher",
+)
+
 BINARIES = Conversation(
     "binary",
     (
@@ -330,6 +383,7 @@ CONVERSATIONS = (
     BINARIES,
     COPY,
     WATCHED_COPY,
+    WATCHED_COPY_AT_ONCE,
     NOTIFY,
     WATCHED_NOTIFY,
     FUNCTION,
