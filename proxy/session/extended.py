@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from proxy.session.answers import Answers
 from proxy.session.budget import Ended
-from proxy.session.names import NAME_BYTES, NAMING, Change, Portal, Prepared
+from proxy.session.names import NAMING, Change, Portal, Prepared
 from proxy.session.naming import follow
 from proxy.session.refusals import refusal
 from proxy.session.talk import Talk
@@ -78,9 +78,9 @@ class Extended:
         talk = self._talk
         names = talk.names
         name, source, formats, raw = client.bind(data, pos, stop)
+        prepared = names.statement(source)
         if self._bound is not None:
             self._record_bind(*self._bound)
-        prepared = names.statements.get(source[:NAME_BYTES])
         if prepared is None or prepared.judge is not talk.judge:
             no = self._answers.usable(prepared, source.decode("utf-8", "replace"))
             if no is not None:
@@ -101,7 +101,7 @@ class Extended:
         """Run a portal: this is the statement that the record shows."""
         talk = self._talk
         name = client.execute(data, pos, stop)
-        portal = talk.names.portals.get(name[:NAME_BYTES])
+        portal = talk.names.portal(name)
         if portal is None:
             if not talk.observe:
                 no = refusal("no portal", name=name.decode("utf-8", "replace"))
@@ -113,6 +113,8 @@ class Extended:
             if no_longer is not None:
                 return self._answers.bad_name(no_longer, prepared, portal.name.encode("utf-8", "replace"), name)
         statement = prepared.statement
+        if statement is not None and statement.kind == "execute":
+            talk.names.statement((statement.name or "").encode())
         limited = self._limited(prepared)
         if limited is not None and statement is not None:
             n = talk.record(
@@ -157,7 +159,7 @@ class Extended:
     def describe(self, data: bytes, pos: int, stop: int) -> bytes | None:
         """Note which statement's parameter types the answer will tell; the record of later values needs them."""
         what, name = client.target(data, pos, stop)
-        prepared = self._talk.names.statements.get(name[:NAME_BYTES]) if what == client.STATEMENT else None
+        prepared = self._talk.names.statement(name) if what == client.STATEMENT else None
         self._talk.ledger.entries.append(PORTAL_DESCRIBED if prepared is None else Owed(DESCRIBE, undo=prepared))
         return None
 

@@ -15,7 +15,7 @@ from typing import Final
 
 from proxy.session.answers import Answers, limited_by
 from proxy.session.extended import Extended, not_kept
-from proxy.session.names import NAMING, Change
+from proxy.session.names import NAMING, Change, InDoubt
 from proxy.session.naming import follow
 from proxy.session.refusals import refusal
 from proxy.session.talk import STATUS, Pause, Talk
@@ -193,6 +193,10 @@ class Gate:
                 self.waiting = pause.work
                 self._wanted = HEADER
                 break
+            except InDoubt:
+                self.waiting = self._talk.settle
+                self._wanted = HEADER
+                break
             if edit is not None:
                 parts += (data[mark:pos], edit)
                 mark = stop
@@ -293,6 +297,9 @@ class Gate:
         if limited is not None:
             judgement = limited_by(limited, judgement)
         statements = judgement.statements
+        for statement in statements:
+            if statement.kind == "execute":
+                talk.names.statement((statement.name or "").encode())
         first = talk.n + 1
         if not statements:
             talk.record(None, protocol="simple", sql=sql.decode("utf-8", "surrogateescape"))
@@ -317,6 +324,7 @@ class Gate:
         entry = Owed(owed.QUERY, first, talk.active, changes, None if judgement.plain else judgement)
         entry.count = talk.n + 1 - first
         talk.ledger.entries.append(entry)
+        talk.names.turn += 1
         return build.query(judgement.forward) if judgement.edits else None
 
     def _sync(self, data: bytes, pos: int, stop: int) -> bytes | None:
@@ -324,6 +332,7 @@ class Gate:
             raise ProtocolViolation("invalid Sync message")
         ledger = self._talk.ledger
         ledger.skipping = False
+        self._talk.names.turn += 1
         if not ledger.copying:
             ledger.entries.append(SYNC_OWED)
         return None
@@ -348,6 +357,7 @@ class Gate:
         )
         if talk.observe:
             talk.ledger.entries.append(Owed(owed.CALL, talk.n, talk.active))
+            talk.names.turn += 1
             return None
         no = refusal("function call")
         talk.denied(talk.n, no.sqlstate, "statement")

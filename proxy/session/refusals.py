@@ -103,6 +103,7 @@ TABLE: Final[dict[str, Kind]] = {
         "54000", "ERROR", "daypass: bind values of {size} bytes are longer than the {limit} bytes that are allowed"
     ),
     "no statement": Kind("26000", "ERROR", 'prepared statement "{name}" does not exist'),
+    "no unnamed statement": Kind("26000", "ERROR", "unnamed prepared statement does not exist"),
     "no portal": Kind("34000", "ERROR", 'portal "{name}" does not exist'),
     "too many names": Kind(
         "53400",

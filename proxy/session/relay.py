@@ -142,7 +142,8 @@ class Relay:
 
         async def wait() -> None:
             try:
-                await work()
+                if not self.ended:
+                    await work()
             except Exception:
                 log.exception("session_bug", session=self.talk.recording.id)
                 self.end(refusal("bug"), "internal error while the client's lane waited")
@@ -218,6 +219,7 @@ class Relay:
         if no is not None and self._results.between:
             self._client.write(no.message)
         self._client.close()
+        self.talk.settled()
         if not busy:
             self._upstream.write(build.TERMINATE)
         self._upstream.close()

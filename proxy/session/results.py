@@ -16,7 +16,7 @@ from proxy.session.budget import Ended
 from proxy.session.names import Change
 from proxy.session.refusals import refusal
 from proxy.session.scrub import scrub
-from proxy.session.talk import IDLE, Talk
+from proxy.session.talk import IDLE, INTO_COPY, Talk
 from proxy.wire import build, framing, upstream
 from proxy.wire.framing import (
     BIND_COMPLETE,
@@ -170,10 +170,10 @@ class Results:
         talk = self._talk
         ledger = talk.ledger
         ledger.copy_in()
-        if ledger.copying and len(ledger.entries) > 1 and ledger.entries[1].kind in (QUERY, CALL):
+        behind = len(ledger.entries) > 1 and ledger.entries[1].kind in (QUERY, CALL)
+        if ledger.copying and (behind or talk.settling is not None):
             # The COPY reads it as the end of its data, in error: its own answer would never come.
-            text = "the client sent a statement where the data of COPY from stdin belongs"
-            talk.end(refusal("protocol", text=text), text)
+            talk.end(refusal("protocol", text=INTO_COPY), INTO_COPY)
 
     def _aside(self, kind: int, body: bytes) -> bytes | None:
         """A message that may come at any time; returns what the client gets in its place, None for itself."""
@@ -207,6 +207,10 @@ class Results:
         if entry.n and entry.done < entry.count:
             for n in range(entry.n + entry.done, entry.n + entry.count):
                 talk.outcome(entry, n, None, None)
+        if not talk.ledger.entries:
+            talk.names.settle()
+        if talk.settling is not None and not talk.ledger.closed():
+            talk.settled()
         # With more on the way, portals of the next transaction may already stand in the map.
         if status == IDLE and talk.names.portals and not talk.ledger.entries:
             talk.names.end_transaction()
@@ -247,6 +251,8 @@ class Results:
             talk.fail(entry, sqlstate)
         if undone:
             talk.names.take_back(undone, self._pending(failed))
+        if talk.settling is not None and not talk.ledger.closed():
+            talk.settled()
         return failed
 
     def _pending(self, failed: Owed) -> list[Change]:

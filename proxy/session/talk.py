@@ -16,13 +16,14 @@ from proxy.policy.judge import Judgement, Judges, Statement
 from proxy.session.budget import FREE, Ended, Meter, Spent
 from proxy.session.cost import Costs
 from proxy.session.names import Names
-from proxy.session.refusals import Refusal
+from proxy.session.refusals import Refusal, refusal
 from proxy.wire.ledger import Ledger, Owed
 from recorder import events
 from recorder.journal import Recording
 
 STATUS: Final = {ord("I"): "I", ord("T"): "T", ord("E"): "E"}
 IDLE: Final = ord("I")
+INTO_COPY: Final = "the client sent a statement where the data of COPY from stdin belongs"
 TURN: Final = 0.02
 """Seconds after which the texts of one batch give way to other sessions."""
 
@@ -84,6 +85,7 @@ class Talk:
         "recording",
         "refused",
         "rows",
+        "settling",
         "stop",
         "tally",
         "tx",
@@ -124,6 +126,8 @@ class Talk:
         self.own = aids.own
         self.stop: Callable[[], None] = lambda: None
         """Cancel what the upstream is doing, and let the client wait until that is over."""
+        self.settling: asyncio.Future[None] | None = None
+        """Waits until what was done to names has been answered."""
         self.answered: tuple[Judges, bytes, Judgement] | None = None
         """A verdict that was waited for and may be too large for the judge to keep."""
 
@@ -163,6 +167,22 @@ class Talk:
             if ended := cost.over(limit, veiled=judgement.veiled):
                 return ended
         return self.meter.admit(kinds, self.monotonic())
+
+    async def settle(self) -> None:
+        """Wait for the answers to all that would not be skipped if what is sent next failed."""
+        if self.ledger.copying:
+            # What the client sends into its COPY data is not read before the COPY has ended, which it now cannot.
+            self.end(refusal("protocol", text=INTO_COPY), INTO_COPY)
+        elif self.ledger.closed():
+            self.settling = asyncio.get_running_loop().create_future()
+            await self.settling
+            self.settling = None
+        self.names.settle()
+
+    def settled(self) -> None:
+        """An answer that may be waited for has come, or none will come any more."""
+        if self.settling is not None and not self.settling.done():
+            self.settling.set_result(None)
 
     def open_for(self, now: float) -> float:
         """For how many seconds a transaction or statement has been open; 0 when none is."""

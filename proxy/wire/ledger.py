@@ -158,6 +158,10 @@ class Ledger:
                 return PARSE <= entry.kind <= CLOSE
         return False
 
+    def closed(self) -> bool:
+        """Whether a ReadyForQuery is owed."""
+        return any(entry.kind in (QUERY, CALL, SYNC) for entry in self.entries)
+
     def copy_in(self) -> None:
         """The upstream now reads COPY data: it ignores every Sync that it finds before CopyDone or CopyFail."""
         entries = self.entries

@@ -54,6 +54,7 @@ def test_a_parse_that_is_not_executed_at_once_is_recorded_before_it_is_sent(play
     assert [line["protocol"] for line in play.recorded("statement")] == ["parse"]
     play.upstream(PARSED, types(), NO_DATA)
     play.client(build.bind(b"", b"p"), build.SYNC)
+    play.upstream(BOUND, IDLE)
     play.client(build.bind(b"", b"p"), build.execute(), build.SYNC)
     assert [line["protocol"] for line in play.recorded("statement")] == ["parse", "bind", "extended"]
 
