@@ -231,8 +231,11 @@ class Results:
             changed = upstream.move_position(changed, failed.judgement.client_position)
         return None if changed is body else build.message(b"E", changed)
 
-    def _failed(self, sqlstate: str) -> Owed | None:
-        """An error ends what is running, and in the extended protocol all up to the Sync; returns what ran."""
+    def _failed(self, sqlstate: str, *, sure: bool = True) -> Owed | None:
+        """An error ends what is running, and in the extended protocol all up to the Sync; returns what ran.
+
+        Where the error is daypass's own it is not `sure` that the upstream stops: a cancel may come too late.
+        """
         talk = self._talk
         gone = talk.ledger.error()
         if not gone:
@@ -246,9 +249,16 @@ class Results:
             # Postgres drops the unnamed statement before it reads the new text.
             failed.undo[0].before = None
         for entry in gone:
-            if entry.kind not in (QUERY, DESCRIBE) and entry.undo:
+            if entry.kind == QUERY:
+                # Skipped as a whole, because no Sync came between it and the error; its own error is told above.
+                undone += [change for _, made in entry.undo or () if entry is not failed for change in made]
+            elif entry.kind != DESCRIBE and entry.undo:
                 undone += entry.undo
             talk.fail(entry, sqlstate)
+        if not sure:
+            # A name that may mean the one or the other means nothing any more.
+            for change in undone:
+                change.before = None
         if undone:
             talk.names.take_back(undone, self._pending(failed))
         if talk.settling is not None and not talk.ledger.closed():
@@ -299,7 +309,7 @@ class Results:
         no = refusal("limit", detail=detail, text=ended.text, hint=ended.hint)
         talk.tally.denied[ended.rule] = talk.tally.denied.get(ended.rule, 0) + 1
         talk.recording.append(events.Notice(severity=no.severity, sqlstate=no.sqlstate, text=no.text))
-        self._failed(no.sqlstate)
+        self._failed(no.sqlstate, sure=False)
         self._muted = True
         talk.stop()
         return no.message

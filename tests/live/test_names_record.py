@@ -35,6 +35,10 @@ DECEITS = {
         PREPARED,
         build.bind(b"", b"none") + build.close(ord("S"), b"a") + build.parse(b"a", SHOWN) + build.SYNC + RUN,
     ),
+    "by a Query that is skipped": (
+        PREPARED,
+        build.bind(b"", b"a", (b"1",)) + build.query(b"deallocate a; prepare a as " + SHOWN) + build.SYNC + RUN,
+    ),
     "a portal that is taken": (
         build.query(b"begin") + PREPARED + BOUND,
         build.query(b"savepoint s")
