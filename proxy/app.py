@@ -31,6 +31,7 @@ from proxy.server.dial import Dialler
 from proxy.server.listener import Listener
 from proxy.server.metrics import Counts, Gauges, Metrics
 from proxy.server.server import Server
+from proxy.server.tracing import Traces
 from proxy.server.watch import Watch
 from proxy.session.ephemeral import Keeper
 from proxy.session.judging import Bench
@@ -43,8 +44,8 @@ from recorder.journal import Recorder, RecordError
 log = structlog.get_logger()
 
 
-def serve(config_path: Path) -> int:
-    """Run the proxy in the foreground; returns the exit code."""
+def serve(config_path: Path, trace_wire: Path | None = None, *, trace_steady: bool = False) -> int:
+    """Run the proxy in the foreground; returns the exit code. `trace_wire` is the folder for traces, if any."""
     _log_as_json()
     try:
         config = load(config_path)
@@ -59,11 +60,21 @@ def serve(config_path: Path) -> int:
         log.warning("config_warning", file=finding.file, line=finding.line, key=finding.key, message=finding.message)
     if config.workers != 1:
         log.warning("one_worker", asked=config.workers, message="this version serves with one process")
+    clock, traces = SystemClock(), None
+    if trace_wire is not None:
+        try:
+            traces = Traces(trace_wire, clock, steady=trace_steady)
+        except OSError as problem:
+            log.error("trace_failed", file=str(trace_wire), reason=problem.strerror)
+            return 2
+        log.warning(
+            "tracing", dir=str(trace_wire), message="every statement and VALUE is written there; never for long"
+        )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(config, SystemClock()))
+        return runner.run(_serve(config, clock, traces))
 
 
-async def _serve(config: Config, clock: Clock) -> int:
+async def _serve(config: Config, clock: Clock, traces: Traces | None) -> int:
     try:
         store = await Store.open(config.state)
     except StoreError as problem:
@@ -81,7 +92,7 @@ async def _serve(config: Config, clock: Clock) -> int:
         for found in recorder.recovered:
             log.warning("recording_recovered", what=str(found))
         certificate = _certificate(config)
-        return await _run(config, clock, store, recorder, certificate)
+        return await _run(config, clock, store, recorder, certificate, traces)
     except RecordError as problem:
         log.error("recording_unavailable", reason=str(problem))
         return 3
@@ -98,7 +109,12 @@ async def _serve(config: Config, clock: Clock) -> int:
 
 
 async def _run(
-    config: Config, clock: Clock, store: Store, recorder: Recorder, certificate: tls.Certificate | None
+    config: Config,
+    clock: Clock,
+    store: Store,
+    recorder: Recorder,
+    certificate: tls.Certificate | None,
+    traces: Traces | None,
 ) -> int:
     grants = Grants(store, clock)
     identity, secret = await store.identity()
@@ -129,7 +145,10 @@ async def _run(
     )
 
     async def handle(channel: SocketChannel, deadline: float) -> None:
-        await open_session(channel, desk, deadline)
+        if traces is None:
+            await open_session(channel, desk, deadline)
+        else:
+            await open_session(*traces.wrap(channel, desk), deadline)
 
     listener = Listener(config, certificate, handle)
     gauges = Gauges(
@@ -168,7 +187,7 @@ def _certificate(config: Config) -> tls.Certificate | None:
     files = config.listen.tls
     if files.mode == "disable" or files.cert is None or files.key is None:
         return None
-    return tls.load(files.cert, files.key)
+    return tls.load(files.cert, files.key, files.client_ca)
 
 
 def _log_as_json() -> None:

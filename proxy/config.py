@@ -114,6 +114,7 @@ class Tls(_Model):
     mode: Literal["require", "allow", "disable"] = "require"
     cert: BesideFile | None = None
     key: BesideFile | None = None
+    client_ca: BesideFile | None = None
 
 
 class Listen(_Model):
@@ -276,11 +277,14 @@ def _cross_checks(config: Config) -> Iterator[Finding]:
     if tls.mode != "require" and not is_loopback(config.listen.host):
         message = f"{tls.mode} is for loopback only; on {config.listen.host} tokens need TLS: write mode: require"
         yield config.finding(("listen", "tls", "mode"), message)
-    for key, file in (("cert", tls.cert), ("key", tls.key)):
-        if tls.mode != "disable" and file is None:
+    for key, file in (("cert", tls.cert), ("key", tls.key), ("client_ca", tls.client_ca)):
+        if tls.mode != "disable" and file is None and key != "client_ca":
             yield config.finding(("listen", "tls", key), f"is needed for mode {tls.mode}: a path to a PEM file")
         elif file is not None and tls.mode != "disable" and not file.is_file():
             yield config.finding(("listen", "tls", key), f"there is no file {file}")
+    if tls.client_ca is not None and tls.mode != "require":
+        message = f"asks every client for a certificate, which {tls.mode} lets them go without: write mode: require"
+        yield config.finding(("listen", "tls", "client_ca"), message)
     for name, database in config.databases.items():
         if not re.fullmatch(r"[^\s\"'\\/?#%&:@\x00-\x1f]{1,63}", name):
             message = "a database's name has 1 to 63 characters without spaces, quotes, slashes or any of ? # % & : @"

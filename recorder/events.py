@@ -31,6 +31,7 @@ class SessionStart(Event, frozen=True, kw_only=True, omit_defaults=True, tag="se
     application_name: str = ""
     tls: str | None = None
     cipher: str | None = None
+    client_certificate: str | None = None
     upstream_pid: int | None = None
     startup: dict[str, str] = {}
 

@@ -188,6 +188,20 @@ def test_what_this_version_cannot_do_is_said(tmp_path: Path) -> None:
     assert not_yet(load(write(tmp_path))) == []
 
 
+@pytest.mark.parametrize(
+    ("tls", "message"),
+    [
+        ("{cert: c.pem, key: c.pem, client_ca: nowhere.pem}", "there is no file"),
+        ("{mode: allow, cert: c.pem, key: c.pem, client_ca: c.pem}", "asks every client for a certificate"),
+        ("{mode: disable, client_ca: c.pem}", "asks every client for a certificate"),
+    ],
+)
+def test_an_authority_for_clients_must_be_there_and_be_asked(tmp_path: Path, tls: str, message: str) -> None:
+    (tmp_path / "c.pem").touch()
+    (found,) = mistakes(tmp_path, GOOD.replace("{mode: disable}", tls))
+    assert found.startswith(f"config.yaml:2: listen.tls.client_ca: {message}")
+
+
 def test_the_effective_values_can_be_read_again(tmp_path: Path) -> None:
     config = load(write(tmp_path, GOOD + "workers: auto\nlogin_timeout: 1m30s\n"))
     assert config.workers >= 1

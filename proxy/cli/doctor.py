@@ -128,6 +128,23 @@ def _certificate(config: Config) -> Iterator[Check]:
         yield Check("warn", "certificate", f"{until}: {left.days} days left", "renew it, then send serve a SIGHUP")
     else:
         yield Check("ok", "certificate", until)
+    if tls.client_ca is not None:
+        yield _client_ca(tls.client_ca)
+
+
+def _client_ca(path: Path) -> Check:
+    """No client gets in when the authority that signed its certificate cannot be read, or is over."""
+    try:
+        authorities = x509.load_pem_x509_certificates(path.read_bytes())
+    except (OSError, ValueError) as error:
+        return Check("fail", "client certificates", f"{path} cannot be read: {error}", "PEM, one certificate or more")
+    now = SystemClock().now()
+    over = [each.subject.rfc4514_string() for each in authorities if each.not_valid_after_utc <= now]
+    if over:
+        return Check(
+            "fail", "client certificates", f"{path}: {', '.join(over)} is over", "renew it, then send a SIGHUP"
+        )
+    return Check("ok", "client certificates", f"signed by {', '.join(a.subject.rfc4514_string() for a in authorities)}")
 
 
 async def _state(config: Config) -> Check:

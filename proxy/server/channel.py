@@ -24,17 +24,24 @@ LINGER: Final = 1.0
 
 
 class SocketChannel:
-    """One TCP, Unix or TLS connection. `binding` gives the channel binding data once the handshake is done.
+    """One TCP, Unix or TLS connection. `binding` gives the channel binding data once the handshake is done, `subject`
+    whom the client's certificate names.
 
     An asyncio.Protocol in all but its base class, which would keep it from being compiled: `protocol` says so to loops.
     """
 
     def __init__(
-        self, address: str, *, prefix: bytes = b"", binding: Callable[[asyncio.Transport], bytes] | None = None
+        self,
+        address: str,
+        *,
+        prefix: bytes = b"",
+        binding: Callable[[asyncio.Transport], bytes] | None = None,
+        subject: Callable[[asyncio.Transport], str | None] | None = None,
     ) -> None:
         self._address = address
         self._buffer = bytearray(prefix)
         self._binding = binding
+        self._subject = subject
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._lost = False
@@ -119,7 +126,12 @@ class SocketChannel:
         tls = transport.get_extra_info("ssl_object")
         if tls is not None and self._binding is not None:
             cipher = tls.cipher()
-            self._tls = Tls(tls.version() or "", cipher[0] if cipher else "", self._binding(self._transport))
+            self._tls = Tls(
+                tls.version() or "",
+                cipher[0] if cipher else "",
+                self._binding(self._transport),
+                self._subject(self._transport) if self._subject is not None else None,
+            )
             self.alpn = tls.selected_alpn_protocol()
 
     def data_received(self, data: bytes) -> None:

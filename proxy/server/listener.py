@@ -147,6 +147,8 @@ class Listener:
             log.warning("login_timeout", address=who, seconds=self._config.login_timeout)
         except ProtocolViolation as broken:
             log.warning("not_a_client", address=who, reason=broken.text)
+        except ssl.SSLCertVerificationError as problem:
+            log.warning("client_certificate_refused", address=who, reason=problem.verify_message)
         except (OSError, ssl.SSLError) as problem:
             log.info("connection_lost", address=who, reason=str(problem) or type(problem).__name__)
         except asyncio.CancelledError:
@@ -189,7 +191,7 @@ class Listener:
         certificate = self.certificate
         if certificate is None:
             raise ProtocolViolation("a TLS handshake, and listen.tls.mode is disable")
-        channel = SocketChannel(who, binding=lambda _: certificate.binding)
+        channel = SocketChannel(who, binding=lambda _: certificate.binding, subject=tls.subject)
         await asyncio.get_running_loop().connect_accepted_socket(
             lambda: channel.protocol,
             sock,

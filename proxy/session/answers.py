@@ -133,7 +133,8 @@ class Answers:
         talk = self._talk
         if prepared is None or (prepared.unread and not talk.observe):
             # In observe mode the server may say so itself.
-            return None if talk.observe else refusal("no statement", name=name)
+            missing = refusal("no statement", name=name) if name else refusal("no unnamed statement")
+            return None if talk.observe else missing
         if prepared.judge is talk.judge or prepared.unread:
             return None
         judge = talk.judgement if wait else talk.judge.judge

@@ -18,11 +18,13 @@ class ChannelClosed(ConnectionError):
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """What is known of a connection's TLS. `binding` is the tls-server-end-point data of the server's certificate."""
+    """What is known of a connection's TLS. `binding` is the tls-server-end-point data of the server's certificate,
+    `subject` the verified subject of the client's, where one was asked for."""
 
     version: str
     cipher: str
     binding: bytes
+    subject: str | None = None
 
 
 class Pipe(Protocol):

@@ -31,7 +31,7 @@ from proxy.session.cost import Connect, Costs
 from proxy.session.ephemeral import Keeper
 from proxy.session.gate import Bounds
 from proxy.session.refusals import LoginRefused, Refusal, refusal
-from proxy.session.registry import WARN_BEFORE, Registry, Session
+from proxy.session.registry import LONG_SECRET_BYTES, SECRET_BYTES, WARN_BEFORE, Registry, Session
 from proxy.session.relay import Relay
 from proxy.session.results import FIXED_SETTINGS
 from proxy.session.talk import IDLE, Aids, Tally
@@ -87,6 +87,8 @@ class Desk:
     accepting: Callable[[], Refusal | None]
     counted: Callable[[str], None]
     """Called with the outcome of each login: `ok`, or the reason of the refusal."""
+    named: Callable[[str], None] = lambda _: None
+    """Called with the name of the session that this connection has become."""
 
 
 async def open_session(channel: Channel, desk: Desk, deadline: float) -> None:
@@ -99,6 +101,8 @@ async def open_session(channel: Channel, desk: Desk, deadline: float) -> None:
         return
     except LoginRefused as refused:
         no = refused
+    except startup.UnsupportedProtocol as broken:
+        no = LoginRefused(refusal("version", text=broken.text))
     except ProtocolViolation as broken:
         no = LoginRefused(refusal("protocol", text=broken.text))
     except TimeoutError:
@@ -142,10 +146,12 @@ async def _open(channel: Channel, desk: Desk, who: _Who) -> None:
     who.database = packet.parameters.get("database") or who.user
     if channel.tls is None and desk.config.listen.tls.mode == "require":
         raise LoginRefused(refusal("tls required"))
+    if desk.config.listen.tls.client_ca is not None and (channel.tls is None or channel.tls.subject is None):
+        raise LoginRefused(refusal("certificate required"))
     if not who.user:
         raise LoginRefused(refusal("no user"))
-    if packet.minor or packet.extensions:
-        channel.write(build.negotiate(0, packet.extensions))
+    if packet.negotiates:
+        channel.write(build.negotiate(packet.spoken, packet.extensions))
 
     who.step = "token"
     found, verifier = await desk.grants.login(who.user[:LONGEST_USER])
@@ -170,7 +176,7 @@ async def _open(channel: Channel, desk: Desk, who: _Who) -> None:
         who.step = "ready"
         try:
             costs = Costs(_beside(desk, database, grant, user, password)) if beside else None
-            _begin(channel, server, desk, grant, judge, ready, packet.parameters, spent, costs)
+            _begin(channel, server, desk, grant, judge, ready, packet, spent, costs)
         except BaseException:
             server.close()
             raise
@@ -255,7 +261,7 @@ def _begin(
     grant: Grant,
     judge: Judges,
     ready: Ready,
-    asked: dict[str, str],
+    asked: Startup,
     spent: tuple[int, int],
     costs: Costs | None,
 ) -> None:
@@ -276,13 +282,15 @@ def _begin(
             policy=judge.policy.name,
             policy_revision=judge.policy.revision,
             client_address=channel.address,
-            application_name=asked.get("application_name", ""),
+            application_name=asked.parameters.get("application_name", ""),
             tls=tls.version if tls is not None else None,
             cipher=tls.cipher if tls is not None else None,
+            client_certificate=tls.subject if tls is not None else None,
             upstream_pid=ready.pid,
-            startup=dict(asked),
+            startup=dict(asked.parameters),
         ),
     )
+    desk.named(name)
     database = desk.config.databases[grant.database]
 
     def stop_upstream(done: Callable[[], None] = lambda: None) -> None:
@@ -321,7 +329,9 @@ def _begin(
         grant=grant,
         relay=relay,
         pid=ready.pid,
-        secret=desk.registry.secret(ready.pid),
+        secret=desk.registry.secret(
+            ready.pid, LONG_SECRET_BYTES if asked.spoken >= startup.LONG_KEYS_MINOR else SECRET_BYTES
+        ),
         deadline=desk.clock.monotonic() + left,
         cancel_upstream=stop_upstream,
         warned=left < 2 * WARN_BEFORE,

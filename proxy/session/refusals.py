@@ -40,6 +40,13 @@ TABLE: Final[dict[str, Kind]] = {
         "daypass: this address takes TLS connections only",
         "connect with sslmode=require (better: sslmode=require channel_binding=require)",
     ),
+    # In Postgres's own words.
+    "certificate required": Kind(
+        "28000",
+        "FATAL",
+        "connection requires a valid client certificate",
+        "give the certificate that you were handed: sslcert=FILE sslkey=FILE",
+    ),
     "password": Kind("28P01", "FATAL", 'password authentication failed for user "{user}"'),
     "login timeout": Kind("08P01", "FATAL", "daypass: the login was not completed within {seconds:g} s"),
     # After the proof.
@@ -96,6 +103,7 @@ TABLE: Final[dict[str, Kind]] = {
         "54000", "ERROR", "daypass: bind values of {size} bytes are longer than the {limit} bytes that are allowed"
     ),
     "no statement": Kind("26000", "ERROR", 'prepared statement "{name}" does not exist'),
+    "no unnamed statement": Kind("26000", "ERROR", "unnamed prepared statement does not exist"),
     "no portal": Kind("34000", "ERROR", 'portal "{name}" does not exist'),
     "too many names": Kind(
         "53400",

@@ -26,6 +26,8 @@ GRACE: Final = 1.0
 """Seconds beyond limits.transaction at which daypass ends what a server before 17 does not end."""
 SECRET_BYTES: Final = 4
 """Length of a cancel secret in protocol 3.0."""
+LONG_SECRET_BYTES: Final = 32
+"""Length of a cancel secret from protocol 3.2 on, as Postgres 18 makes them."""
 
 
 @dataclass(slots=True)
@@ -118,10 +120,10 @@ class Registry:
         else:
             self._seats.pop(grant, None)
 
-    def secret(self, pid: int) -> bytes:
-        """A new cancel secret that no open session with this process id has."""
+    def secret(self, pid: int, length: int = SECRET_BYTES) -> bytes:
+        """A new cancel secret of `length` bytes that no open session with this process id has."""
         taken = {session.secret for session in self if session.pid == pid}
-        while (secret := self.clock.random(SECRET_BYTES)) in taken:
+        while (secret := self.clock.random(length)) in taken:
             continue
         return secret
 

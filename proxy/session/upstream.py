@@ -1,6 +1,8 @@
 """Logging in to the upstream, daypass in the client's role.
 
-SCRAM-SHA-256(-PLUS), md5, and a clear-text password inside TLS only. The server may be hostile or broken: messages
+SCRAM-SHA-256(-PLUS), md5, and a clear-text password inside TLS only. Protocol 3.0 is asked for whatever
+the client speaks: every server and every pooler in between knows it, nothing that a client sees differs, and the
+upstream's cancel key never leaves daypass. The server may be hostile or broken: messages
 are bounded in size and number, a wrong signature ends the login, and its words reach the client only where they are
 about what the client itself asked for.
 """
@@ -19,6 +21,8 @@ from proxy.wire.framing import ProtocolViolation
 
 LONGEST_MESSAGE: Final = 65_536
 MOST_MESSAGES: Final = 500
+LONGEST_KEY: Final = 4
+"""Bytes of a cancel key in protocol 3.0, which is what is asked for."""
 MOST_RELAYED: Final = 256 * 1024
 """Bytes of ParameterStatus and notices that a start-up may hold."""
 ABOUT_THE_REQUEST: Final = ("22023", "42704", "0A000", "3D000", "53300", "57P03")
@@ -73,7 +77,7 @@ async def _authenticate(channel: Channel, user: str, password: str, clock: Clock
     # A login is a handful of messages; a server that goes on asking is not one.
     for _ in range(10):
         kind, body = await _next(channel)
-        if kind in (framing.NEGOTIATE_VERSION, framing.NOTICE):
+        if kind == framing.NOTICE:
             continue
         if kind != framing.AUTHENTICATION:
             raise ProtocolViolation(f"a message of type {framing.printable(kind)} before authentication was over")
@@ -122,7 +126,7 @@ async def _ready(channel: Channel) -> Ready:
         elif kind == framing.NOTICE:
             ready.relayed += build.message(b"N", body)
         elif kind == framing.BACKEND_KEY_DATA:
-            ready.pid, ready.secret = upstream.key(body)
+            ready.pid, ready.secret = upstream.key(body, LONGEST_KEY)
         elif kind == framing.READY_FOR_QUERY:
             return ready
         else:

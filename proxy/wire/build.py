@@ -101,7 +101,7 @@ def password(text: bytes) -> bytes:
 
 
 def negotiate(minor: int, unknown: Sequence[str]) -> bytes:
-    """NegotiateProtocolVersion: the newest minor version spoken here, and the options not understood."""
+    """NegotiateProtocolVersion: the minor version that will be spoken, and the options not understood."""
     return message(b"v", _U32((3 << 16) | minor) + _U32(len(unknown)) + b"".join(_cstring(name) for name in unknown))
 
 
@@ -115,10 +115,10 @@ def parameter_status(name: str, value: str) -> bytes:
     return message(b"S", _cstring(name) + _cstring(value))
 
 
-def startup(parameters: Mapping[str, str]) -> bytes:
-    """A StartupMessage of protocol 3.0, as a client."""
+def startup(parameters: Mapping[str, str], minor: int = 0) -> bytes:
+    """A StartupMessage of protocol 3.`minor`, as a client."""
     body = b"".join(_cstring(key) + _cstring(value) for key, value in parameters.items()) + b"\0"
-    return _U32(len(body) + 8) + _U32(3 << 16) + body
+    return _U32(len(body) + 8) + _U32(3 << 16 | minor) + body
 
 
 def cancel(pid: int, secret: bytes) -> bytes:

@@ -18,6 +18,10 @@ SSL_REQUEST: Final = 80877103
 GSSENC_REQUEST: Final = 80877104
 CANCEL_REQUEST: Final = 80877102
 PROTOCOL_3: Final = 3
+NEWEST_MINOR: Final = 2
+"""The newest minor version spoken here: 3.2, which differs from 3.0 in the length of cancel keys alone."""
+LONG_KEYS_MINOR: Final = 2
+"""From this minor version on a cancel key may be longer than four bytes."""
 LONGEST: Final = 10_000
 SHORTEST: Final = 8
 _TWO = Struct(">II")
@@ -50,12 +54,26 @@ class Startup:
     parameters: dict[str, str]
     extensions: tuple[str, ...]
 
+    @property
+    def spoken(self) -> int:
+        """The minor version that both sides speak: what the client asks for, or the newest one here."""
+        return min(self.minor, NEWEST_MINOR)
+
+    @property
+    def negotiates(self) -> bool:
+        """Whether the client must be told that it does not get all it asks for, as Postgres 18 decides it."""
+        return self.minor > NEWEST_MINOR or bool(self.extensions)
+
 
 Opening = SslRequest | GssRequest | Cancel | Startup
 
 
-class UnsupportedProtocol(ProtocolViolation):
-    """A major version that is not 3."""
+class UnsupportedProtocol(Exception):
+    """A major version that is not 3, which breaks no rule: `text` is what that peer is told."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
 
 
 def head(eight: bytes) -> tuple[int, int]:
@@ -89,7 +107,9 @@ def parse(packet: bytes) -> Opening:
         return Cancel(pid=int.from_bytes(packet[8:12], "big"), secret=packet[12:])
     major, minor = code >> 16, code & 0xFFFF
     if major != PROTOCOL_3:
-        raise UnsupportedProtocol(f"unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.0")
+        raise UnsupportedProtocol(
+            f"unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.{NEWEST_MINOR}"
+        )
     return _startup(minor, packet)
 
 

@@ -112,9 +112,9 @@ def parameter(body: bytes) -> tuple[str, str]:
     return words[0].decode("utf-8", "replace"), words[1].decode("utf-8", "replace")
 
 
-def key(body: bytes) -> tuple[int, bytes]:
-    """(process id, secret) of a BackendKeyData. Raises ProtocolViolation."""
-    if not 8 <= len(body) <= 4 + 256:
+def key(body: bytes, longest: int = 256) -> tuple[int, bytes]:
+    """(process id, secret) of a BackendKeyData whose secret has 4 to `longest` bytes. Raises ProtocolViolation."""
+    if not 8 <= len(body) <= 4 + longest:
         raise ProtocolViolation("invalid backend key data")
     return _U32(body)[0], body[4:]
 

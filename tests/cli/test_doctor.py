@@ -128,6 +128,16 @@ def test_files_that_are_not_as_they_should_be(house: Path) -> None:
     assert checks["recordings"][0]["level"] == "fail"
 
 
+def test_the_authority_of_the_clients(house: Path) -> None:
+    authority, _ = make_certificate(["clients.example"])
+    config = house / "config.yaml"
+    config.write_text(config.read_text().replace("tls/key.pem", "tls/key.pem, client_ca: tls/clients.pem", 1))
+    (house / "tls" / "clients.pem").write_bytes(authority)
+    assert doctor(house, 1)["client certificates"][0]["level"] == "ok"
+    (house / "tls" / "clients.pem").write_text("no PEM")
+    assert doctor(house, 1)["client certificates"][0]["level"] == "fail"
+
+
 def test_a_broken_config_is_the_one_finding(house: Path) -> None:
     (house / "config.yaml").write_text("listen: {prot: 1}\n")
     checks = doctor(house, 1)

@@ -1,4 +1,4 @@
-"""A self-signed certificate for tests."""
+"""Certificates for tests: a self-signed one, and one for a client that it signed."""
 
 from __future__ import annotations
 
@@ -32,6 +32,36 @@ def write_certificate(folder: Path, host: str = "localhost", address: str = "127
         .sign(key, hashes.SHA256())
     )
     cert, secret = folder / "cert.pem", folder / "key.pem"
+    cert.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    secret.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    secret.chmod(0o600)
+    return cert, secret
+
+
+def write_client(folder: Path, authority: tuple[Path, Path], name: str, *, days: float = 1) -> tuple[Path, Path]:
+    """NAME.pem and NAME.key of a client, signed by `authority` (its certificate and key); over when `days` are past."""
+    issuer = x509.load_pem_x509_certificate(authority[0].read_bytes())
+    signer = serialization.load_pem_private_key(authority[1].read_bytes(), None)
+    assert isinstance(signer, ec.EllipticCurvePrivateKey)
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.now(UTC)
+    subject = [
+        x509.NameAttribute(NameOID.COMMON_NAME, name),
+        x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Acme, Inc."),
+    ]
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name(subject))
+        .issuer_name(issuer.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=9))
+        .not_valid_after(now + timedelta(days=days))
+        .sign(signer, hashes.SHA256())
+    )
+    cert, secret = folder / f"{name}.pem", folder / f"{name}.key"
     cert.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     secret.write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())

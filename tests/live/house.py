@@ -16,7 +16,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -92,12 +92,18 @@ class House:
 
     # The process
 
-    def start(self, *, prepare: Callable[[], None] | None = None, password: str = "vendor-secret") -> House:
+    def start(
+        self,
+        *,
+        prepare: Callable[[], None] | None = None,
+        password: str = "vendor-secret",
+        arguments: Sequence[str] = (),
+    ) -> House:
         """Run `daypass serve` and wait until it is ready; `prepare` runs in the child before it."""
         with (self.folder / "serve.log").open("ab") as log:
             began = log.tell()
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "proxy.cli.main", "-c", str(self.folder / "config.yaml"), "serve"],
+                [sys.executable, "-m", "proxy.cli.main", "-c", str(self.folder / "config.yaml"), "serve", *arguments],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,

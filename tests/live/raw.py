@@ -11,11 +11,13 @@ from proxy.wire import build, framing, upstream
 
 
 class Raw:
-    """One blocking connection with a deadline on every read."""
+    """One blocking connection with a deadline on every read, which speaks protocol 3.`minor`."""
 
-    def __init__(self, port: int, timeout: float = 5.0) -> None:
+    def __init__(self, port: int, timeout: float = 5.0, *, minor: int = 0) -> None:
         self.sock: Any = socket.create_connection(("127.0.0.1", port), timeout=timeout)
         self.binding: bytes | None = None
+        self.minor = minor
+        self.pid, self.secret = 0, b""
 
     def __enter__(self) -> Raw:
         return self
@@ -74,12 +76,14 @@ class Raw:
         context.verify_mode = ssl.CERT_NONE
         if "alpn" in settings:
             context.set_alpn_protocols(settings["alpn"])
+        if settings.get("certificate"):
+            context.load_cert_chain(*settings["certificate"])
         self.sock = context.wrap_socket(self.sock)
         self.binding = tls_server_end_point(self.sock.getpeercert(binary_form=True))
 
     def start(self, user: str, database: str = "shop", **more: str) -> None:
         """StartupMessage."""
-        self.send(build.startup({"user": user, "database": database, **more}))
+        self.send(build.startup({"user": user, "database": database, **more}, self.minor))
 
     def prove(self, token: str) -> list[tuple[str, bytes]]:
         """SCRAM; returns the messages of the server up to ReadyForQuery or its last word."""
@@ -98,10 +102,11 @@ class Raw:
         return found + self.until("Z", "E")
 
     def login(self, login: tuple[str, str], **more: str) -> Raw:
-        """The whole way to ReadyForQuery, without TLS."""
+        """The whole way to ReadyForQuery, on the connection as it is."""
         self.start(login[0], **more)
-        last = self.prove(login[1])[-1]
-        assert last[0] == "Z", upstream.report(last[1])
+        found = self.prove(login[1])
+        assert found[-1][0] == "Z", upstream.report(found[-1][1])
+        self.pid, self.secret = next(upstream.key(body) for kind, body in found if kind == "K")
         return self
 
 

@@ -145,7 +145,7 @@ def test_a_newer_protocol_is_talked_down(house: House) -> None:
     with Raw(house.port) as raw:
         raw.send((len(body) + 8).to_bytes(4, "big"), (3 << 16 | 2).to_bytes(4, "big"), body)
         kind, said = raw.message()
-        assert (kind, said) == ("v", b"\0\3\0\0\0\0\0\1_pq_.wish\0")
+        assert (kind, said) == ("v", b"\0\3\0\2\0\0\0\1_pq_.wish\0")
         assert raw.prove(login[1])[-1][0] == "Z"
 
 
@@ -199,7 +199,8 @@ def test_other_protocols_are_refused(house: House, version: tuple[int, int]) -> 
     body = b"user\0a\0\0"
     with Raw(house.port) as raw:
         raw.send((len(body) + 8).to_bytes(4, "big"), (version[0] << 16 | version[1]).to_bytes(4, "big"), body)
-        assert "unsupported frontend protocol" in fatal(raw.until("E"))[1]
+        code, text = fatal(raw.until("E"))
+        assert (code, "unsupported frontend protocol" in text) == ("0A000", True)
 
 
 def test_encryption_requests_come_once_each(house: House) -> None:

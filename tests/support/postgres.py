@@ -12,6 +12,7 @@ import itertools
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -27,6 +28,12 @@ def bindirs() -> list[Path]:
     """The binaries of every server found, the default one first."""
     wheel = wheel_bindir()
     return ([wheel] if wheel else []) + system_bindirs()
+
+
+def default_first() -> list[Any]:
+    """Parameters for a fixture: the default server, and in the long mode every other."""
+    first, *others = bindirs()
+    return [first, *(pytest.param(other, marks=pytest.mark.slow) for other in others)]
 
 
 class Servers:
