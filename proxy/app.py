@@ -1,6 +1,7 @@
 """The composition root: the one place that builds concrete objects and gives them to each other.
 
-`serve` reads the configuration, opens state and record, makes the server and runs it until a signal stops it.
+`serve` reads the configuration, opens state and record, makes the server and runs it until a signal stops it; with
+several workers it hands over to their supervisor, and each of them comes back here as a process of its own (`work`).
 Everything else in daypass takes what it needs as arguments. Exit codes: 0 stopped in order, 2 configuration,
 3 something that is needed cannot be reached or is in use.
 """
@@ -8,30 +9,37 @@ Everything else in daypass takes what it needs as arguments. Exit codes: 0 stopp
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
-import logging
 import signal
+import socket
 import ssl
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 import structlog
 import uvloop
 
 from proxy.access.grants import Grants
+from proxy.access.kills import Kills
 from proxy.access.store import Store, StoreError
 from proxy.clock import Clock, SystemClock
 from proxy.config import Config, ConfigError, load, not_yet, warnings
 from proxy.policy.load import Policies
 from proxy.policy.worker import Workers
-from proxy.server import tls
+from proxy.server import logs, tls
+from proxy.server.cancels import Cancels
 from proxy.server.channel import SocketChannel
 from proxy.server.dial import Dialler
+from proxy.server.front import Front, OwnPages
+from proxy.server.link import Charter, Link, summoned
 from proxy.server.listener import Listener
 from proxy.server.metrics import Counts, Gauges, Metrics
 from proxy.server.server import Server
+from proxy.server.supervisor import supervise
 from proxy.server.watch import Watch
+from proxy.session.commons import Commons
 from proxy.session.ephemeral import Keeper
 from proxy.session.judging import Bench
 from proxy.session.opening import Desk, open_session
@@ -42,10 +50,13 @@ from recorder.journal import Recorder, RecordError
 
 log = structlog.get_logger()
 
+SHARED: Final = ".run"
+"""The folder, below that of the recordings, of what the processes of one installation share while they run."""
+
 
 def serve(config_path: Path) -> int:
     """Run the proxy in the foreground; returns the exit code."""
-    _log_as_json()
+    logs.as_json()
     try:
         config = load(config_path)
         refused = not_yet(config)
@@ -57,30 +68,47 @@ def serve(config_path: Path) -> int:
         return 2
     for finding in warnings(config):
         log.warning("config_warning", file=finding.file, line=finding.line, key=finding.key, message=finding.message)
-    if config.workers != 1:
-        log.warning("one_worker", asked=config.workers, message="this version serves with one process")
+    if config.workers > 1:
+        return supervise(config)
+    return _run_until_stopped(config, None)
+
+
+def work() -> int:
+    """Be one worker of a supervisor, which is at the other end of standard input; returns the exit code."""
+    try:
+        sock, charter = summoned()
+    except OSError:
+        return 3
+    logs.as_json(charter.worker)
+    return _run_until_stopped(load(Path(charter.config), charter.text), (sock, charter))
+
+
+def _run_until_stopped(config: Config, boss: tuple[socket.socket, Charter] | None) -> int:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(config, SystemClock()))
+        return runner.run(_serve(config, SystemClock(), boss))
 
 
-async def _serve(config: Config, clock: Clock) -> int:
+async def _serve(config: Config, clock: Clock, boss: tuple[socket.socket, Charter] | None) -> int:
     try:
         store = await Store.open(config.state)
     except StoreError as problem:
         log.error("state_unavailable", reason=str(problem))
         return 3
-    recorder: Recorder | None = None
     try:
-        recorder = Recorder(
-            config.recording.dir,
-            durability=config.recording.durability,
-            now=clock.now,
-            fatal=lambda reason: log.error("recording_unwritable", reason=reason),
-        )
-        for found in recorder.recovered:
-            log.warning("recording_recovered", what=str(found))
-        certificate = _certificate(config)
-        return await _run(config, clock, store, recorder, certificate)
+        with contextlib.ExitStack() as closing:
+            recorder = Recorder(
+                config.recording.dir,
+                durability=config.recording.durability,
+                now=clock.now,
+                fatal=lambda reason: log.error("recording_unwritable", reason=reason),
+                lock=boss is None,
+            )
+            closing.callback(recorder.close)
+            for found in recorder.recovered:
+                log.warning("recording_recovered", what=str(found))
+            commons = Commons(recorder.directory / SHARED)
+            closing.callback(commons.close)
+            return await _run(config, clock, store, recorder, commons, _certificate(config), boss)
     except RecordError as problem:
         log.error("recording_unavailable", reason=str(problem))
         return 3
@@ -91,24 +119,37 @@ async def _serve(config: Config, clock: Clock) -> int:
         log.error("cannot_serve", reason=str(problem))
         return 3
     finally:
-        if recorder is not None:
-            recorder.close()
         await store.close()
 
 
 async def _run(
-    config: Config, clock: Clock, store: Store, recorder: Recorder, certificate: tls.Certificate | None
+    config: Config,
+    clock: Clock,
+    store: Store,
+    recorder: Recorder,
+    commons: Commons,
+    certificate: tls.Certificate | None,
+    boss: tuple[socket.socket, Charter] | None,
 ) -> int:
     grants = Grants(store, clock)
     identity, secret = await store.identity()
     keeper = Keeper(config, identity, secret)
     bench = Bench(Policies(config.policies), secret, identity, keeper.is_for)
-    registry = Registry(clock)
+    registry = Registry(clock, commons)
+    cancels = Cancels(commons.folder, commons.place, registry.cancel_here)
+    registry.elsewhere = cancels.ask
     tally, counts = Tally(), Counts()
     workers = Workers()
     starting = spawn(workers.start(), name="judging processes")
     watch = Watch(
-        config=config, recorder=recorder, registry=registry, grants=grants, bench=bench, keeper=keeper, counts=counts
+        config=config,
+        recorder=recorder,
+        registry=registry,
+        grants=grants,
+        kills=Kills(store, clock),
+        bench=bench,
+        keeper=keeper,
+        counts=counts,
     )
     watch.reload_policies()
     server = Server(config, recorder, registry, bench, watch)
@@ -130,7 +171,7 @@ async def _run(
     async def handle(channel: SocketChannel, deadline: float) -> None:
         await open_session(channel, desk, deadline)
 
-    listener = Listener(config, certificate, handle)
+    listener = Listener(config, certificate, handle, port=None if boss is None else boss[1].port)
     gauges = Gauges(
         sessions=lambda: len(registry),
         pending=lambda: listener.pending,
@@ -147,15 +188,22 @@ async def _run(
         except (OSError, ssl.SSLError, ValueError) as problem:
             log.error("certificate_unusable", reason=str(problem))
 
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, server.stop)
-    loop.add_signal_handler(signal.SIGINT, server.stop)
-    loop.add_signal_handler(signal.SIGHUP, reload)
+    front: Front
+    if boss is not None:
+        front = Link(boss[0], stop=server.stop, reload=reload)
+    else:
+        front = OwnPages(config)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, server.stop)
+        loop.add_signal_handler(signal.SIGINT, server.stop)
+        loop.add_signal_handler(signal.SIGHUP, reload)
     # What exists now lives as long as the process: the collector need not look at it again and again.
     gc.freeze()
+    cancels.open()
     try:
-        await server.run(listener, Metrics(tally, counts, gauges))
+        await server.run(listener, front, Metrics(tally, counts, gauges).families)
     finally:
+        cancels.close()
         await watch.save_spent()
         await keeper.close()
         starting.cancel()
@@ -170,22 +218,5 @@ def _certificate(config: Config) -> tls.Certificate | None:
     return tls.load(files.cert, files.key)
 
 
-def _log_as_json() -> None:
-    """One JSON object a line on standard output: it is what `serve` has to say."""
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            _event_first,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(),
-        cache_logger_on_first_use=True,
-    )
-
-
-def _event_first(_logger: Any, _method: str, line: Any) -> Any:
-    return {"event": line.pop("event"), **line}
+if __name__ == "__main__":
+    sys.exit(work())

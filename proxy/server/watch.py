@@ -17,6 +17,7 @@ import structlog
 from proxy import catalog
 from proxy.access import exposure
 from proxy.access.grants import Grants
+from proxy.access.kills import Kills
 from proxy.access.privileges import Connection
 from proxy.access.roles import Released, RoleError, refuse_released
 from proxy.access.store import StoreError
@@ -52,6 +53,7 @@ class Watch:
         recorder: Recorder,
         registry: Registry,
         grants: Grants,
+        kills: Kills,
         bench: Bench,
         keeper: Keeper,
         counts: Counts,
@@ -60,6 +62,7 @@ class Watch:
         self._recorder = recorder
         self._registry = registry
         self._grants = grants
+        self._kills = kills
         self._bench = bench
         self._keeper = keeper
         self._counts = counts
@@ -76,6 +79,7 @@ class Watch:
             ("flush", FLUSH_EVERY, self._flush),
             ("deadlines", GRANTS_EVERY, self._deadlines),
             ("grants", GRANTS_EVERY, self._live_grants),
+            ("kills", GRANTS_EVERY, self._killed),
             ("policies", POLICIES_EVERY, self._policies),
             ("probe", PROBE_EVERY, self._probe),
             ("checkpoint", CHECKPOINT_EVERY, self._checkpoint),
@@ -142,6 +146,12 @@ class Watch:
             self.fault = None
             self._registry.keep_only(live, seen)
 
+    async def _killed(self) -> None:
+        if len(self._registry):
+            for kill in await self._kills.take({session.id for session in self._registry}):
+                log.warning("session_killed", session=kill.session, by=kill.by)
+                self._registry.kill(kill.session, reason=kill.reason, by=kill.by)
+
     async def save_spent(self) -> None:
         """Write down what grants have used, so that a restart does not give it back."""
         for grant, spent in self._registry.unsaved().items():
@@ -159,7 +169,8 @@ class Watch:
             self._recorder.probe()
 
     async def _checkpoint(self) -> None:
-        self._recorder.checkpoint()
+        for found in self._recorder.checkpoint():
+            log.warning("recording_recovered", what=str(found))
 
     async def _roles(self) -> None:
         """Pause what stands on released tables; drop the roles of grants that are over, and of those before a crash."""
@@ -173,6 +184,8 @@ class Watch:
                     session.finish(refusal("released", grant=grant.id, table=problem.table), str(problem))
                 except LoginRefused as refused:
                     session.finish(refused.refusal, refused.truth)
+        if not self._registry.commons.leads():
+            return
         live = await self._grants.live()
         keep: dict[str, list[RolePlan]] = {}
         for grant in live.values():
@@ -231,7 +244,8 @@ class Watch:
                     self._bench.renew(self._registry)
                     log.info("catalog_read", database=name, revision=snapshot.revision)
                     await self._doors(name, connection)
-                await self._keeper.settle(name)
+                if self._registry.commons.leads():
+                    await self._keeper.settle(name)
                 wait, told = CATALOG_EVERY, ""
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ConfigError) as problem:
                 text = str(problem) or type(problem).__name__
