@@ -353,7 +353,7 @@ class Recorder:
         self._installation.check()
         try:
             self._checkpoint()
-            return self._strays.again()
+            return self._strays.again(self._open)
         except RecordError as error:
             self.fail(str(error))
             return []

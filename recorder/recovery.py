@@ -9,7 +9,7 @@ Invariants: no whole line is ever dropped, and a file that a living process hold
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -63,11 +63,11 @@ class Strays:
                 self._node.append([(self._now(), Opened(id=session, file=file, first=chain.GENESIS))])
         return self.again()
 
-    def again(self) -> list[Finished]:
-        """Finish what the log names and nobody holds any more. RecordError."""
+    def again(self, ours: Container[str] = ()) -> list[Finished]:
+        """Finish what the log names and nobody holds any more; `ours` need not be looked at. RecordError."""
         self._update()
         # A missing one stays open in the log, so that verify goes on reporting it.
-        left = [(id_, self._directory / file) for id_, file in self._log.unsealed.items()]
+        left = [(id_, self._directory / file) for id_, file in self._log.unsealed.items() if id_ not in ours]
         dead = [id_ for id_, path in left if path.exists() and not files.held(path)]
         return [finished for id_ in dead if (finished := self.finish(id_)) is not None]
 

@@ -75,6 +75,7 @@ class Server:
         if self._stop.is_set():
             self._hurry.set()
         self._stop.set()
+        self._watch.looked_enough()
 
     async def run(self, listener: Listener, front: Front, families: Callable[[], list[Family]]) -> None:
         """Serve until stopped. Raises OSError when a port is not to be had."""

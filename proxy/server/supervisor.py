@@ -224,7 +224,7 @@ class Supervisor:
             worker = self._crew[number] = Worker(number)
             try:
                 await self._follow(worker)
-            except (OSError, ValueError) as problem:  # it could not be started, or made no sense
+            except (OSError, ValueError, msgspec.MsgspecError) as problem:  # it could not be started, or made no sense
                 log.error("worker_lost", worker=number, reason=str(problem))
                 worker.kill()
             code = await worker.end()

@@ -96,6 +96,10 @@ class Watch:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._tried.wait(), seconds)
 
+    def looked_enough(self) -> None:
+        """`first_look` is over, whatever it has seen."""
+        self._tried.set()
+
     async def stop(self) -> None:
         """End all rounds."""
         for task in self._tasks:
@@ -147,10 +151,11 @@ class Watch:
             self._registry.keep_only(live, seen)
 
     async def _killed(self) -> None:
-        if len(self._registry):
-            for kill in await self._kills.take({session.id for session in self._registry}):
-                log.warning("session_killed", session=kill.session, by=kill.by)
-                self._registry.kill(kill.session, reason=kill.reason, by=kill.by)
+        with contextlib.suppress(StoreError):  # the round of grants tells of it
+            if len(self._registry):
+                for kill in await self._kills.take({session.id for session in self._registry}):
+                    log.warning("session_killed", session=kill.session, by=kill.by)
+                    self._registry.kill(kill.session, reason=kill.reason, by=kill.by)
 
     async def save_spent(self) -> None:
         """Write down what grants have used, so that a restart does not give it back."""
