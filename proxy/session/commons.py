@@ -156,18 +156,20 @@ class Tab(Spent):
         self._offset = HEAD.size + commons.place * ROW.size
         self._fd = _open(path)
         fcntl.flock(self._fd, fcntl.LOCK_SH)  # nobody who closes it takes it away from us
-        rows = list(self._table())
+        rows = list(_table(self._read()))
         self.seats, self._my_rows, self._my_octets = rows[commons.place] if commons.place < len(rows) else (0, 0, 0)
         self._pending_rows = self._pending_octets = 0
         self._published: tuple[int, int, int] | None = None
 
     @property
     def rows(self) -> int:
-        return self._head()[0] + sum(row[1] for row in self._table()) + self._pending_rows
+        data = self._read()
+        return _head(data)[0] + sum(row[1] for row in _table(data)) + self._pending_rows
 
     @property
     def octets(self) -> int:
-        return self._head()[1] + sum(row[2] for row in self._table()) + self._pending_octets
+        data = self._read()
+        return _head(data)[1] + sum(row[2] for row in _table(data)) + self._pending_octets
 
     def add(self, rows: int, octets: int) -> None:
         self._pending_rows += rows
@@ -186,7 +188,7 @@ class Tab(Spent):
 
     def wait(self, per_minute: int, now: float) -> float:
         with self._commons.alone():
-            rows, octets, tokens, filled = self._head()
+            rows, octets, tokens, filled = _head(self._read())
             tokens, wait = refilled(tokens if filled else -1.0, filled, per_minute, now)
             self._write(HEAD.pack(rows, octets, tokens, now), 0)
         return wait
@@ -194,7 +196,7 @@ class Tab(Spent):
     def taken(self, commons: Commons) -> int:
         """The seats that living processes have."""
         found = 0
-        for place, (seats, rows, octets) in enumerate(self._table()):
+        for place, (seats, rows, octets) in enumerate(_table(self._read())):
             if seats and commons.lives(place):
                 found += seats
             elif seats:
@@ -203,7 +205,7 @@ class Tab(Spent):
 
     def learn(self, rows: int, octets: int) -> None:
         """What the state says: more than is known here, where another host of the installation has served."""
-        before_rows, before_octets, tokens, filled = self._head()
+        before_rows, before_octets, tokens, filled = _head(self._read())
         more = max(0, rows - self.rows), max(0, octets - self.octets)
         if any(more):
             self._write(HEAD.pack(before_rows + more[0], before_octets + more[1], tokens, filled), 0)
@@ -214,15 +216,6 @@ class Tab(Spent):
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._path.unlink()
         os.close(self._fd)
-
-    def _head(self) -> tuple[int, int, float, float]:
-        data = self._read()[: HEAD.size]
-        found: tuple[int, int, float, float] = HEAD.unpack(data) if len(data) == HEAD.size else (0, 0, 0.0, 0.0)
-        return found
-
-    def _table(self) -> Iterator[tuple[int, int, int]]:
-        data = self._read()[HEAD.size :]
-        return ROW.iter_unpack(data[: len(data) // ROW.size * ROW.size])
 
     def _read(self) -> bytes:
         try:
@@ -235,6 +228,17 @@ class Tab(Spent):
             os.pwrite(self._fd, data, offset)
         except OSError as cause:
             raise files.record_error("write", self._path, cause) from cause
+
+
+def _head(data: bytes) -> tuple[int, int, float, float]:
+    if len(data) < HEAD.size:
+        return 0, 0, 0.0, 0.0
+    found: tuple[int, int, float, float] = HEAD.unpack_from(data)
+    return found
+
+
+def _table(data: bytes) -> Iterator[tuple[int, int, int]]:
+    return ROW.iter_unpack(data[HEAD.size : len(data) - (len(data) - HEAD.size) % ROW.size])
 
 
 def _open(path: Path) -> int:
