@@ -29,13 +29,13 @@ from proxy.config import Config, ConfigError, load, not_yet, warnings
 from proxy.policy.load import Policies
 from proxy.policy.worker import Workers
 from proxy.server import logs, tls
-from proxy.server.cancels import Cancels
 from proxy.server.channel import SocketChannel
 from proxy.server.dial import Dialler
 from proxy.server.front import Front, OwnPages
 from proxy.server.link import Charter, Link, summoned
 from proxy.server.listener import Listener
 from proxy.server.metrics import Counts, Gauges, Metrics
+from proxy.server.post import Post
 from proxy.server.server import Server
 from proxy.server.supervisor import supervise
 from proxy.server.watch import Watch
@@ -136,8 +136,6 @@ async def _run(
     keeper = Keeper(config, identity, secret)
     bench = Bench(Policies(config.policies), secret, identity, keeper.is_for)
     registry = Registry(clock, commons)
-    cancels = Cancels(commons.folder, commons.place, registry.cancel_here)
-    registry.elsewhere = cancels.ask
     tally, counts = Tally(), Counts()
     workers = Workers()
     starting = spawn(workers.start(), name="judging processes")
@@ -151,6 +149,9 @@ async def _run(
         keeper=keeper,
         counts=counts,
     )
+    post = Post(commons.folder, commons.place, cancel=registry.cancel_here, look=watch.look_at)
+    registry.elsewhere = post.ask_to_cancel
+    watch.catalog_changed = post.ask_to_look
     watch.reload_policies()
     server = Server(config, recorder, registry, bench, watch)
     desk = Desk(
@@ -199,11 +200,11 @@ async def _run(
         loop.add_signal_handler(signal.SIGHUP, reload)
     # What exists now lives as long as the process: the collector need not look at it again and again.
     gc.freeze()
-    cancels.open()
+    post.open()
     try:
         await server.run(listener, front, Metrics(tally, counts, gauges).families)
     finally:
-        cancels.close()
+        post.close()
         await watch.save_spent()
         await keeper.close()
         starting.cancel()

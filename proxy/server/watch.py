@@ -69,6 +69,9 @@ class Watch:
         self._tasks: list[asyncio.Task[None]] = []
         self.fault: str | None = None
         """Why the state cannot be read; None while it can."""
+        self.catalog_changed: Callable[[str], None] = lambda database: None
+        """Called with the name of a database whose catalog has changed, before anything is done about it."""
+        self._sooner = {name: asyncio.Event() for name in config.databases}
         self._definers: dict[str, list[str]] = {}
         self._untried = set(config.databases)
         self._tried = asyncio.Event()
@@ -95,6 +98,11 @@ class Watch:
         """Wait until every database has been asked for its catalog once, at most `seconds`."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._tried.wait(), seconds)
+
+    def look_at(self, database: str) -> None:
+        """Another process has seen this database's catalog change: look now."""
+        if database in self._sooner:
+            self._sooner[database].set()
 
     def looked_enough(self) -> None:
         """`first_look` is over, whatever it has seen."""
@@ -237,12 +245,16 @@ class Watch:
         wait = 0.0
         told = ""
         while True:
-            await asyncio.sleep(wait)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._sooner[name].wait(), wait)
+            self._sooner[name].clear()
             try:
                 if connection is None or connection.is_closed():
                     connection = await catalog.connect_to(database)
                 known = self._bench.catalog(name)
                 if known is None or await catalog.fingerprint(connection) != known.fingerprint:
+                    if known is not None:
+                        self.catalog_changed(name)
                     snapshot = await catalog.read(connection)
                     await self._bring_up_to_date(name, snapshot)
                     self._bench.know(name, snapshot)

@@ -1,6 +1,6 @@
 """Several workers as one server: whatever process a client lands on, it finds the same daypass.
 
-Covers proxy/server/supervisor.py, proxy/server/link.py, proxy/server/cancels.py, proxy/server/front.py and
+Covers proxy/server/supervisor.py, proxy/server/link.py, proxy/server/post.py, proxy/server/front.py and
 proxy/server/logs.py, and `daypass session kill`.
 """
 
