@@ -29,6 +29,6 @@ def as_json(worker: int | None = None) -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(),
+        logger_factory=structlog.WriteLoggerFactory(),  # a line and its end in one write: several processes do
         cache_logger_on_first_use=True,
     )
