@@ -1,9 +1,8 @@
 """The composition root: the one place that builds concrete objects and gives them to each other.
 
-`serve` reads the configuration, opens state and record, makes the server and runs it until a signal stops it; with
-several workers it hands over to their supervisor, and each of them comes back here as a process of its own (`work`).
-Everything else in daypass takes what it needs as arguments. Exit codes: 0 stopped in order, 2 configuration,
-3 something that is needed cannot be reached or is in use.
+`run` opens state and record, makes the server and runs it until a signal stops it; `work` does the same as one worker
+of a supervisor, which starts this module as a process. Everything else in daypass takes what it needs as arguments.
+Exit codes: 0 stopped in order, 2 configuration, 3 something that is needed cannot be reached or is in use.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from proxy.access.grants import Grants
 from proxy.access.kills import Kills
 from proxy.access.store import Store, StoreError
 from proxy.clock import Clock, SystemClock
-from proxy.config import Config, ConfigError, load, not_yet, warnings
+from proxy.config import Config, load
 from proxy.policy.load import Policies
 from proxy.policy.worker import Workers
 from proxy.server import logs, tls
@@ -37,7 +36,6 @@ from proxy.server.listener import Listener
 from proxy.server.metrics import Counts, Gauges, Metrics
 from proxy.server.post import Post
 from proxy.server.server import Server
-from proxy.server.supervisor import supervise
 from proxy.server.watch import Watch
 from proxy.session.commons import Commons
 from proxy.session.ephemeral import Keeper
@@ -54,22 +52,8 @@ SHARED: Final = ".run"
 """The folder, below that of the recordings, of what the processes of one installation share while they run."""
 
 
-def serve(config_path: Path) -> int:
-    """Run the proxy in the foreground; returns the exit code."""
-    logs.as_json()
-    try:
-        config = load(config_path)
-        refused = not_yet(config)
-        if refused:
-            raise ConfigError(refused)
-    except ConfigError as broken:
-        for finding in broken.findings:
-            log.error("config_broken", file=finding.file, line=finding.line, key=finding.key, message=finding.message)
-        return 2
-    for finding in warnings(config):
-        log.warning("config_warning", file=finding.file, line=finding.line, key=finding.key, message=finding.message)
-    if config.workers > 1:
-        return supervise(config)
+def run(config: Config) -> int:
+    """Be the whole server in one process, until stopped; returns the exit code."""
     return _run_until_stopped(config, None)
 
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from proxy.session.talk import Tally
+if TYPE_CHECKING:  # a supervisor shows numbers and has no sessions
+    from proxy.session.talk import Tally
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
