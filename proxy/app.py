@@ -15,7 +15,6 @@ import socket
 import ssl
 import sys
 from pathlib import Path
-from typing import Final
 
 import structlog
 import uvloop
@@ -47,9 +46,6 @@ from proxy.tasks import spawn
 from recorder.journal import Recorder, RecordError
 
 log = structlog.get_logger()
-
-SHARED: Final = ".run"
-"""The folder, below that of the recordings, of what the processes of one installation share while they run."""
 
 
 def run(config: Config) -> int:
@@ -90,7 +86,7 @@ async def _serve(config: Config, clock: Clock, boss: tuple[socket.socket, Charte
             closing.callback(recorder.close)
             for found in recorder.recovered:
                 log.warning("recording_recovered", what=str(found))
-            commons = Commons(recorder.directory / SHARED)
+            commons = Commons(_common_ground(config))
             closing.callback(commons.close)
             return await _run(config, clock, store, recorder, commons, _certificate(config), boss)
     except RecordError as problem:
@@ -194,6 +190,15 @@ async def _run(
         starting.cancel()
         await workers.close()
     return 0
+
+
+def _common_ground(config: Config) -> Path:
+    """The folder of what the processes of one installation share while they run. Beside the state where that is a file,
+    so that a folder of recordings holds nothing that is no file."""
+    if config.state.startswith("sqlite:///"):
+        state = Path(config.state.removeprefix("sqlite:///"))
+        return state.with_name(f"{state.name}-run")
+    return config.recording.dir.absolute() / ".run"
 
 
 def _certificate(config: Config) -> tls.Certificate | None:
