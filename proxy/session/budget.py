@@ -8,7 +8,7 @@ is passed on that a limit leaves no room for.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from proxy.policy.model import Limits
 from proxy.units import format_size
@@ -25,11 +25,24 @@ ASK: Final = "SHOW daypass.budget tells what is left; ask the owner for a larger
 NARROW: Final = "Narrow the query with WHERE or LIMIT, or aggregate in the database."
 
 
-class Spent:
-    """What one grant has used; `new_*` is not in the state yet. This one is counted by one process alone: see
-    `commons.Tab`."""
+class Ground(Protocol):
+    """Where the processes that serve a grant keep together what it has used (`commons.Tab`)."""
 
-    def __init__(self, rows: int = 0, octets: int = 0) -> None:
+    def used(self) -> tuple[int, int]:
+        """Rows and bytes that all of them have put there."""
+
+    def put(self, rows: int, octets: int) -> None:
+        """These too."""
+
+    def wait(self, per_minute: int, now: float) -> float:
+        """As `Spent.wait`, for all of them."""
+
+
+class Spent:
+    """What one grant has used; `new_*` is not in the state yet. Without a `ground` one process counts it alone."""
+
+    def __init__(self, rows: int = 0, octets: int = 0, ground: Ground | None = None) -> None:
+        self._ground = ground
         self._rows = rows
         self._octets = octets
         self._tokens = -1.0
@@ -40,12 +53,12 @@ class Spent:
     @property
     def rows(self) -> int:
         """Rows that the grant has taken so far."""
-        return self._rows
+        return self._rows if self._ground is None else self._rows + self._ground.used()[0]
 
     @property
     def octets(self) -> int:
         """Bytes that the grant has taken so far."""
-        return self._octets
+        return self._octets if self._ground is None else self._octets + self._ground.used()[1]
 
     def add(self, rows: int, octets: int) -> None:
         """Something more goes to the client."""
@@ -55,10 +68,15 @@ class Spent:
         self.new_octets += octets
 
     def publish(self) -> None:
-        """Let other processes see it: called at once where the grant has a limit, else now and then."""
+        """Let other processes see it: at once where the grant has a limit, else now and then."""
+        if self._ground is not None and (self._rows or self._octets):
+            self._ground.put(self._rows, self._octets)
+            self._rows = self._octets = 0
 
     def wait(self, per_minute: int, now: float) -> float:
         """Take one statement of `per_minute`; 0, or the seconds until there is one. `now`: monotonic seconds."""
+        if self._ground is not None:
+            return self._ground.wait(per_minute, now)
         self._tokens, wait = refilled(self._tokens, self._filled, per_minute, now)
         self._filled = now
         return wait
@@ -67,8 +85,9 @@ class Spent:
 def refilled(tokens: float, filled: float, per_minute: int, now: float) -> tuple[float, float]:
     """The statements that may run at once after one has been taken of them, and 0, or the seconds until there is one.
     `tokens` (below zero: not started yet) were there at `filled`."""
-    there = per_minute if tokens < 0 else min(per_minute, tokens + max(0.0, now - filled) * per_minute / 60)
-    return (there - 1, 0.0) if there >= 1 else (there, (1 - there) * 60 / per_minute)
+    most = float(per_minute)
+    there = most if tokens < 0 else min(most, tokens + max(0.0, now - filled) * most / 60)
+    return (there - 1, 0.0) if there >= 1 else (there, (1 - there) * 60 / most)
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,35 +92,36 @@ class Commons:
         """Take a seat for the grant; 0, or how many are taken when none is free. RecordError."""
         with self.alone():
             tab = self._tab(grant)
-            taken = tab.taken(self)
+            taken = tab.taken()
             if limit is not None and taken >= limit:
                 return taken
             tab.seats += 1
-            tab.publish()
+            tab.write()
         return 0
 
     def leave_seat(self, grant: str) -> None:
         """Give a seat back."""
         tab = self._tabs[grant]
         tab.seats -= 1
-        with contextlib.suppress(RecordError):  # `unsaved` says it again
-            tab.publish()
+        with contextlib.suppress(RecordError):  # `unsaved` writes it again
+            tab.write()
 
-    def spent(self, grant: str, rows: int, octets: int) -> Tab:
+    def spent(self, grant: str, rows: int, octets: int) -> Spent:
         """What a grant has used, by all its sessions; `rows` and `octets` are what the state says. RecordError."""
         with self.alone():
             tab = self._tab(grant)
             tab.learn(rows, octets)
-        return tab
+        return tab.spent
 
-    def unsaved(self) -> dict[str, Tab]:
+    def unsaved(self) -> dict[str, Spent]:
         """What grants have used here and the state does not know yet. Forgets those that have no session any more."""
         found = {}
         for grant, tab in list(self._tabs.items()):
             with contextlib.suppress(RecordError):
-                tab.publish()
-                if tab.new_rows or tab.new_octets:
-                    found[grant] = tab
+                tab.spent.publish()
+                tab.write()
+                if tab.spent.new_rows or tab.spent.new_octets:
+                    found[grant] = tab.spent
                 elif not tab.seats:
                     with self.alone():
                         self._tabs.pop(grant).close()
@@ -146,45 +147,37 @@ class Commons:
         os.close(self._guard)
 
 
-class Tab(Spent):
-    """One grant's file, as one process has it open. `seats` are those of this process."""
+class Tab:
+    """One grant's file, as one process has it open: the `ground` of its `spent`. `seats` are those of this process."""
 
     def __init__(self, commons: Commons, path: Path) -> None:
-        super().__init__()
         self._commons = commons
         self._path = path
         self._offset = HEAD.size + commons.place * ROW.size
         self._fd = _open(path)
         fcntl.flock(self._fd, fcntl.LOCK_SH)  # nobody who closes it takes it away from us
         rows = list(_table(self._read()))
-        self.seats, self._my_rows, self._my_octets = rows[commons.place] if commons.place < len(rows) else (0, 0, 0)
-        self._pending_rows = self._pending_octets = 0
-        self._published: tuple[int, int, int] | None = None
+        self.seats, self._rows, self._octets = rows[commons.place] if commons.place < len(rows) else (0, 0, 0)
+        self._written: tuple[int, int, int] | None = None
+        self.spent = Spent(ground=self)
 
-    @property
-    def rows(self) -> int:
+    def used(self) -> tuple[int, int]:
         data = self._read()
-        return _head(data)[0] + sum(row[1] for row in _table(data)) + self._pending_rows
+        rows, octets, _, _ = _head(data)
+        for row in _table(data):
+            rows += row[1]
+            octets += row[2]
+        return rows, octets
 
-    @property
-    def octets(self) -> int:
-        data = self._read()
-        return _head(data)[1] + sum(row[2] for row in _table(data)) + self._pending_octets
-
-    def add(self, rows: int, octets: int) -> None:
-        self._pending_rows += rows
-        self._pending_octets += octets
-        self.new_rows += rows
-        self.new_octets += octets
-
-    def publish(self) -> None:
-        self._my_rows += self._pending_rows
-        self._my_octets += self._pending_octets
-        self._pending_rows = self._pending_octets = 0
-        mine = (self.seats, self._my_rows, self._my_octets)
-        if mine != self._published:
-            self._write(ROW.pack(*mine), self._offset)
-            self._published = mine
+    def put(self, rows: int, octets: int) -> None:
+        self._rows += rows
+        self._octets += octets
+        try:
+            self.write()
+        except RecordError:  # whoever put it still has it
+            self._rows -= rows
+            self._octets -= octets
+            raise
 
     def wait(self, per_minute: int, now: float) -> float:
         with self._commons.alone():
@@ -193,20 +186,28 @@ class Tab(Spent):
             self._write(HEAD.pack(rows, octets, tokens, now), 0)
         return wait
 
-    def taken(self, commons: Commons) -> int:
-        """The seats that living processes have."""
+    def write(self) -> None:
+        """This process's row, where it is not what was written last. RecordError."""
+        mine = (self.seats, self._rows, self._octets)
+        if mine != self._written:
+            self._write(ROW.pack(*mine), self._offset)
+            self._written = mine
+
+    def taken(self) -> int:
+        """The seats that living processes have. Only while `alone`."""
         found = 0
         for place, (seats, rows, octets) in enumerate(_table(self._read())):
-            if seats and commons.lives(place):
+            if seats and self._commons.lives(place):
                 found += seats
             elif seats:
                 self._write(ROW.pack(0, rows, octets), HEAD.size + place * ROW.size)
         return found
 
     def learn(self, rows: int, octets: int) -> None:
-        """What the state says: more than is known here, where another host of the installation has served."""
+        """What the state says: more than is known here, where another host of the installation has served. Only while
+        `alone`."""
         before_rows, before_octets, tokens, filled = _head(self._read())
-        more = max(0, rows - self.rows), max(0, octets - self.octets)
+        more = max(0, rows - self.spent.rows), max(0, octets - self.spent.octets)
         if any(more):
             self._write(HEAD.pack(before_rows + more[0], before_octets + more[1], tokens, filled), 0)
 

@@ -16,7 +16,7 @@ from typing import Final
 from proxy.access.model import Grant
 from proxy.clock import Clock
 from proxy.session.budget import Spent
-from proxy.session.commons import Commons, Tab
+from proxy.session.commons import Commons
 from proxy.session.refusals import Refusal, refusal
 from proxy.session.relay import Relay
 from recorder import events
@@ -98,7 +98,7 @@ class Registry:
         """What a grant has used, shared by its sessions; `rows` and `octets` are what the state says. RecordError."""
         return self.commons.spent(grant, rows, octets)
 
-    def unsaved(self) -> dict[str, Tab]:
+    def unsaved(self) -> dict[str, Spent]:
         """What grants have used here that the state does not know yet."""
         return self.commons.unsaved()
 

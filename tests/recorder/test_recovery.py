@@ -6,12 +6,17 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
-from recorder import index
+from recorder import files, index
+from recorder.chain import Head
+from recorder.events import Event
 from recorder.journal import Recorder, RecordError
+from recorder.nodelog import NodeLog
 from recorder.recovery import Finished
 from recorder.verify import verify
 from tests.recorder.support import Ticker, end, outcome, play, sealed, statement
@@ -254,16 +259,16 @@ def test_a_recording_is_sealed_before_it_is_let_go(tmp_path: Path) -> None:
     """Else another process could take it for a dead one's between the two."""
     recorder = Recorder(tmp_path, now=Ticker())
     recording = play(recorder)
-    release, seen = recording.release, []
+    held: list[bool] = []
 
-    class Watched(type(recording)):  # type: ignore[misc]
-        __slots__ = ()
+    class Watched(NodeLog):
+        def append(self, events: Sequence[tuple[datetime, Event]]) -> Head:
+            held.append(files.held(recording.path))
+            return super().append(events)
 
-        def release(self) -> None:
-            seen.append((tmp_path / "node.jsonl").read_bytes().splitlines()[-1])
-            release()
-
-    recording.__class__ = Watched
+    recorder._node.close()
+    recorder._node = Watched(tmp_path, sync=False)
     recording.close(end())
-    assert b'"event":"seal"' in seen[0]
+    assert held == [True]
+    assert not files.held(recording.path)
     recorder.close()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-
-import pytest
 
 from proxy.session.commons import Commons
 
@@ -135,33 +134,32 @@ def test_nobody_else_can_read_it(tmp_path: Path) -> None:
     assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "run").iterdir()} == {0o600}
 
 
-@pytest.mark.parametrize("count", [3])
-def test_real_processes_at_once(tmp_path: Path, count: int) -> None:
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", RUSH, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(count)
-    ]
+def test_real_processes_at_once(tmp_path: Path) -> None:
     told: Counter[str] = Counter()
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-    for process in processes:
-        assert process.stdout is not None
-        taken, ran = process.stdout.readline().split()
-        told["taken"] += int(taken)
-        told["ran"] += int(ran)
-    assert told == {"taken": 50, "ran": 60}
-    watcher = Commons(tmp_path)
-    tab = watcher.spent("g-1", 0, 0)
-    assert (tab.rows, tab.octets) == (1000 + count * 500, count * 5000)
-    assert watcher.take_seat("g-1", 50) == 50
-    for process in processes:
-        process.kill()
-        process.communicate()
+    with contextlib.ExitStack() as stack:
+        processes = []
+        for _ in range(3):
+            process = subprocess.Popen(
+                [sys.executable, "-c", RUSH, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+            stack.callback(process.communicate)
+            stack.callback(process.kill)
+            processes.append(process)
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+        for process in processes:
+            assert process.stdout is not None
+            taken, ran = process.stdout.readline().split()
+            told["taken"] += int(taken)
+            told["ran"] += int(ran)
+        assert told == {"taken": 50, "ran": 60}
+        watcher = Commons(tmp_path)
+        tab = watcher.spent("g-1", 0, 0)
+        assert (tab.rows, tab.octets) == (1000 + 3 * 500, 3 * 5000)
+        assert watcher.take_seat("g-1", 50) == 50
     assert watcher.take_seat("g-1", 50) == 0
