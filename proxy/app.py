@@ -1,38 +1,43 @@
 """The composition root: the one place that builds concrete objects and gives them to each other.
 
-`serve` reads the configuration, opens state and record, makes the server and runs it until a signal stops it.
-Everything else in daypass takes what it needs as arguments. Exit codes: 0 stopped in order, 2 configuration,
-3 something that is needed cannot be reached or is in use.
+`run` opens state and record, makes the server and runs it until a signal stops it; `work` does the same as one worker
+of a supervisor, which starts this module as a process. Everything else in daypass takes what it needs as arguments.
+Exit codes: 0 stopped in order, 2 configuration, 3 something that is needed cannot be reached or is in use.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
-import logging
 import signal
+import socket
 import ssl
 import sys
 from pathlib import Path
-from typing import Any
 
 import structlog
 import uvloop
 
 from proxy.access.grants import Grants
+from proxy.access.kills import Kills
 from proxy.access.store import Store, StoreError
 from proxy.clock import Clock, SystemClock
-from proxy.config import Config, ConfigError, load, not_yet, warnings
+from proxy.config import Config, load
 from proxy.policy.load import Policies
 from proxy.policy.worker import Workers
-from proxy.server import tls
+from proxy.server import logs, tls
 from proxy.server.channel import SocketChannel
 from proxy.server.dial import Dialler
+from proxy.server.front import Front, OwnPages
+from proxy.server.link import Charter, Link, Tracing, summoned
 from proxy.server.listener import Listener
 from proxy.server.metrics import Counts, Gauges, Metrics
+from proxy.server.post import Post
 from proxy.server.server import Server
 from proxy.server.tracing import Traces
 from proxy.server.watch import Watch
+from proxy.session.commons import Commons
 from proxy.session.ephemeral import Keeper
 from proxy.session.judging import Bench
 from proxy.session.opening import Desk, open_session
@@ -44,55 +49,58 @@ from recorder.journal import Recorder, RecordError
 log = structlog.get_logger()
 
 
-def serve(config_path: Path, trace_wire: Path | None = None, *, trace_steady: bool = False) -> int:
-    """Run the proxy in the foreground; returns the exit code. `trace_wire` is the folder for traces, if any."""
-    _log_as_json()
+def run(config: Config, tracing: Tracing | None = None) -> int:
+    """Be the whole server in one process, until stopped; returns the exit code."""
+    return _run_until_stopped(config, None, tracing)
+
+
+def work() -> int:
+    """Be one worker of a supervisor, which is at the other end of standard input; returns the exit code."""
     try:
-        config = load(config_path)
-        refused = not_yet(config)
-        if refused:
-            raise ConfigError(refused)
-    except ConfigError as broken:
-        for finding in broken.findings:
-            log.error("config_broken", file=finding.file, line=finding.line, key=finding.key, message=finding.message)
-        return 2
-    for finding in warnings(config):
-        log.warning("config_warning", file=finding.file, line=finding.line, key=finding.key, message=finding.message)
-    if config.workers != 1:
-        log.warning("one_worker", asked=config.workers, message="this version serves with one process")
+        sock, charter = summoned()
+    except OSError:
+        return 3
+    logs.as_json(charter.worker)
+    return _run_until_stopped(load(Path(charter.config), charter.text), (sock, charter), charter.tracing)
+
+
+def _run_until_stopped(config: Config, boss: tuple[socket.socket, Charter] | None, tracing: Tracing | None) -> int:
     clock, traces = SystemClock(), None
-    if trace_wire is not None:
+    if tracing is not None:
         try:
-            traces = Traces(trace_wire, clock, steady=trace_steady)
+            traces = Traces(Path(tracing.folder), clock, steady=tracing.steady)
         except OSError as problem:
-            log.error("trace_failed", file=str(trace_wire), reason=problem.strerror)
+            log.error("trace_failed", file=tracing.folder, reason=problem.strerror)
             return 2
-        log.warning(
-            "tracing", dir=str(trace_wire), message="every statement and VALUE is written there; never for long"
-        )
+        log.warning("tracing", dir=tracing.folder, message="every statement and VALUE is written there; never for long")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(config, clock, traces))
+        return runner.run(_serve(config, clock, boss, traces))
 
 
-async def _serve(config: Config, clock: Clock, traces: Traces | None) -> int:
+async def _serve(
+    config: Config, clock: Clock, boss: tuple[socket.socket, Charter] | None, traces: Traces | None
+) -> int:
     try:
         store = await Store.open(config.state)
     except StoreError as problem:
         log.error("state_unavailable", reason=str(problem))
         return 3
-    recorder: Recorder | None = None
     try:
-        recorder = Recorder(
-            config.recording.dir,
-            durability=config.recording.durability,
-            now=clock.now,
-            microseconds=clock.microseconds,
-            fatal=lambda reason: log.error("recording_unwritable", reason=reason),
-        )
-        for found in recorder.recovered:
-            log.warning("recording_recovered", what=str(found))
-        certificate = _certificate(config)
-        return await _run(config, clock, store, recorder, certificate, traces)
+        with contextlib.ExitStack() as closing:
+            recorder = Recorder(
+                config.recording.dir,
+                durability=config.recording.durability,
+                now=clock.now,
+                microseconds=clock.microseconds,
+                fatal=lambda reason: log.error("recording_unwritable", reason=reason),
+                lock=boss is None,
+            )
+            closing.callback(recorder.close)
+            for found in recorder.recovered:
+                log.warning("recording_recovered", what=str(found))
+            commons = Commons(_common_ground(config))
+            closing.callback(commons.close)
+            return await _run(config, clock, store, recorder, commons, _certificate(config), boss, traces)
     except RecordError as problem:
         log.error("recording_unavailable", reason=str(problem))
         return 3
@@ -103,8 +111,6 @@ async def _serve(config: Config, clock: Clock, traces: Traces | None) -> int:
         log.error("cannot_serve", reason=str(problem))
         return 3
     finally:
-        if recorder is not None:
-            recorder.close()
         await store.close()
 
 
@@ -113,20 +119,32 @@ async def _run(
     clock: Clock,
     store: Store,
     recorder: Recorder,
+    commons: Commons,
     certificate: tls.Certificate | None,
+    boss: tuple[socket.socket, Charter] | None,
     traces: Traces | None,
 ) -> int:
     grants = Grants(store, clock)
     identity, secret = await store.identity()
     keeper = Keeper(config, identity, secret)
     bench = Bench(Policies(config.policies), secret, identity, keeper.is_for)
-    registry = Registry(clock)
+    registry = Registry(clock, commons)
     tally, counts = Tally(), Counts()
     workers = Workers()
     starting = spawn(workers.start(), name="judging processes")
     watch = Watch(
-        config=config, recorder=recorder, registry=registry, grants=grants, bench=bench, keeper=keeper, counts=counts
+        config=config,
+        recorder=recorder,
+        registry=registry,
+        grants=grants,
+        kills=Kills(store, clock),
+        bench=bench,
+        keeper=keeper,
+        counts=counts,
     )
+    post = Post(commons.folder, commons.place, cancel=registry.cancel_here, look=watch.look_at)
+    registry.elsewhere = post.ask_to_cancel
+    watch.catalog_changed = post.ask_to_look
     watch.reload_policies()
     server = Server(config, recorder, registry, bench, watch)
     desk = Desk(
@@ -150,7 +168,7 @@ async def _run(
         else:
             await open_session(*traces.wrap(channel, desk), deadline)
 
-    listener = Listener(config, certificate, handle)
+    listener = Listener(config, certificate, handle, port=None if boss is None else boss[1].port)
     gauges = Gauges(
         sessions=lambda: len(registry),
         pending=lambda: listener.pending,
@@ -167,20 +185,36 @@ async def _run(
         except (OSError, ssl.SSLError, ValueError) as problem:
             log.error("certificate_unusable", reason=str(problem))
 
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, server.stop)
-    loop.add_signal_handler(signal.SIGINT, server.stop)
-    loop.add_signal_handler(signal.SIGHUP, reload)
+    front: Front
+    if boss is not None:
+        front = Link(boss[0], stop=server.stop, reload=reload)
+    else:
+        front = OwnPages(config)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, server.stop)
+        loop.add_signal_handler(signal.SIGINT, server.stop)
+        loop.add_signal_handler(signal.SIGHUP, reload)
     # What exists now lives as long as the process: the collector need not look at it again and again.
     gc.freeze()
+    post.open()
     try:
-        await server.run(listener, Metrics(tally, counts, gauges))
+        await server.run(listener, front, Metrics(tally, counts, gauges).families)
     finally:
+        post.close()
         await watch.save_spent()
         await keeper.close()
         starting.cancel()
         await workers.close()
     return 0
+
+
+def _common_ground(config: Config) -> Path:
+    """The folder of what the processes of one installation share while they run. Beside the state where that is a file,
+    so that a folder of recordings holds nothing that is no file."""
+    if config.state.startswith("sqlite:///"):
+        state = Path(config.state.removeprefix("sqlite:///"))
+        return state.with_name(f"{state.name}-run")
+    return config.recording.dir.absolute() / ".run"
 
 
 def _certificate(config: Config) -> tls.Certificate | None:
@@ -190,22 +224,5 @@ def _certificate(config: Config) -> tls.Certificate | None:
     return tls.load(files.cert, files.key, files.client_ca)
 
 
-def _log_as_json() -> None:
-    """One JSON object a line on standard output: it is what `serve` has to say."""
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            _event_first,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(),
-        cache_logger_on_first_use=True,
-    )
-
-
-def _event_first(_logger: Any, _method: str, line: Any) -> Any:
-    return {"event": line.pop("event"), **line}
+if __name__ == "__main__":
+    sys.exit(work())

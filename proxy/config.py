@@ -29,7 +29,7 @@ from pydantic import (
 )
 
 from proxy.units import Duration, Size, format_duration, format_size, parse_duration, parse_size
-from proxy.yaml_file import Finding, FindingsError, Lines, findings, line_of, nearest, parse_yaml, read_yaml
+from proxy.yaml_file import Finding, FindingsError, Lines, findings, line_of, nearest, parse_yaml, read_text, read_yaml
 
 __all__ = [
     "Config",
@@ -206,11 +206,17 @@ class Config(_Model):
     limits: Limits = Limits()
     _file: Path = PrivateAttr(default=Path("config.yaml"))
     _lines: Lines = PrivateAttr(default_factory=dict)
+    _text: str = PrivateAttr(default="")
 
     @property
     def file(self) -> Path:
         """The file that this was read from."""
         return self._file
+
+    @property
+    def text(self) -> str:
+        """What the file said."""
+        return self._text
 
     @model_validator(mode="before")
     @classmethod
@@ -238,17 +244,18 @@ class Config(_Model):
         return data
 
 
-def load(path: Path) -> Config:
-    """Reads and checks config.yaml. Raises ConfigError with every mistake that was found."""
-    if not path.is_file():
+def load(path: Path, text: str | None = None) -> Config:
+    """Reads and checks config.yaml, or `text` as if it stood there. Raises ConfigError with every mistake."""
+    if text is None and not path.is_file():
         raise ConfigError([Finding(str(path), 0, "", "there is no such file; `daypass init DIR` makes one")])
-    data, lines = read_yaml(path)
+    text = read_text(path) if text is None else text
+    data, lines = parse_yaml(text, path)
     base = path.absolute().parent
     try:
         config = Config.model_validate(data, context={"base": base})
     except ValidationError as error:
         raise ConfigError(findings(path, lines, error, Config)) from None
-    config._file, config._lines = path, lines
+    config._file, config._lines, config._text = path, lines, text
     for name, database in config.databases.items():
         where = ("databases", name, "credential")
         database.credential._where = (str(path), line_of(lines, where), ".".join(where))

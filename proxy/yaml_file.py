@@ -53,16 +53,20 @@ class FindingsError(Exception):
 
 def read_yaml(path: Path) -> tuple[Any, Lines]:
     """The data of a file and the lines of its keys. Raises FindingsError."""
+    return parse_yaml(read_text(path), path)
+
+
+def read_text(path: Path) -> str:
+    """The text of a file. Raises FindingsError."""
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise FindingsError([Finding(str(path), 0, "", f"cannot be read: {error.strerror}")]) from error
     try:
-        text = raw.decode("utf-8-sig")
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise FindingsError([Finding(str(path), line, "", "is not UTF-8 text")]) from None
-    return parse_yaml(text, path)
 
 
 def parse_yaml(text: str, file: Path | str) -> tuple[Any, Lines]:

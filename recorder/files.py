@@ -2,8 +2,9 @@
 
     <dir>/<yyyy>/<mm>/<session>.jsonl   one session            <file>.torn          half lines cut aside
     <dir>/installation.jsonl            grants, refused logins <dir>/keys/          signing.pem (secret), public.pem
-    <dir>/node.jsonl, node.head         the node log, its end  <dir>/.lock          held by the server that writes
+    <dir>/node.jsonl, node.head         the node log, its end  <dir>/.lock          held by the server that accepts
 
+An open recording is held by its writer with `flock`, so the system itself tells a living writer from a dead one.
 Knows paths and descriptors; must not know events. Invariant: files are made 0600, folders 0700, and a write is whole
 or an error.
 """
@@ -112,9 +113,38 @@ def locked(fd: int, path: Path, *, patience: float = 2.0) -> Iterator[None]:
         fcntl.flock(fd, fcntl.LOCK_UN)
 
 
+def hold(fd: int, *, patience: float = 0.5) -> bool:
+    """Hold the file for as long as `fd` is open; False when another holds it. `patience` (seconds) is for those who
+    hold it for an instant, to see whether somebody does."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.002)
+
+
+def held(path: Path) -> bool:
+    """Whether a live process of this host holds the file. One that cannot be opened is held by nobody we know."""
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
 class FolderLock:
-    """The one writer of session recordings. Held from construction to `close`, and let go by the system when the
-    process dies."""
+    """The one server that accepts sessions for a folder. Held from construction to `close`, and let go by the system
+    when the process dies."""
 
     def __init__(self, directory: Path, *, patience: float = 0.5) -> None:
         self._path = directory / LOCK
@@ -122,37 +152,15 @@ class FolderLock:
             self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as cause:
             raise record_error("open", self._path, cause) from cause
-        deadline = time.monotonic() + patience
-        while True:
-            try:
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if time.monotonic() < deadline:  # a verifier looks whether the lock is held by taking it for an instant
-                    time.sleep(0.02)
-                    continue
-                holder = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
-                os.close(self._fd)
-                raise RecordError(
-                    f"{directory} is in use by pid {holder}; one server writes a recordings folder"
-                ) from None
+        if not hold(self._fd, patience=patience):
+            holder = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            os.close(self._fd)
+            raise RecordError(f"{directory} is in use by pid {holder}; one server writes a recordings folder")
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
 
     def close(self) -> None:
-        os.close(self._fd)
-
-
-def in_use(directory: Path) -> bool:
-    """Whether a live process of this host writes session recordings here."""
-    try:
-        fd = os.open(directory / LOCK, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(fd)
-    return False
+        """Let the folder go. May be called twice."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

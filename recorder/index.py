@@ -69,16 +69,21 @@ def sessions(directory: Path) -> list[Session]:
     """All sessions of a recordings folder, the oldest first. Empty where nothing was ever recorded."""
     directory = directory.absolute()
     found = {Path(file).stem: file for file in files.session_files(directory)}
-    live = files.in_use(directory)
+    log = nodelog.Follower(directory / files.NODE)
     states: dict[str, str] = {}
-    if (directory / files.NODE).exists():
-        for entry in nodelog.entries(directory / files.NODE):
+
+    def read_log() -> None:
+        for entry in log.news() if (directory / files.NODE).exists() else ():
             if isinstance(entry, nodelog.Opened):
                 found.setdefault(entry.id, entry.file)
             elif isinstance(entry, nodelog.Seal):
                 states[entry.id] = entry.state
-    default = "open" if live else "interrupted"
-    listed = [_session(directory, id_, file, states.get(id_, default)) for id_, file in found.items()]
+
+    read_log()
+    left = {id_: files.held(directory / file) for id_, file in found.items() if id_ not in states}
+    read_log()  # a writer seals before it lets go: what was not held may have been sealed since
+    states = {id_: "open" if held else "interrupted" for id_, held in left.items()} | states
+    listed = [_session(directory, id_, file, states.get(id_, "open")) for id_, file in found.items()]
     return sorted(listed, key=lambda session: (str(session.started_at or ""), session.session))
 
 

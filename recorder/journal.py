@@ -18,6 +18,7 @@ from recorder.events import Event, SessionEnd, SessionStart, encode
 from recorder.files import RecordError
 from recorder.forms import Stamps
 from recorder.nodelog import At, Checkpoint, NodeLog, Opened, Seal
+from recorder.recovery import Finished
 from recorder.shared import Installation
 
 __all__ = ["FREE_FLOOR", "InstallationRecording", "RecordError", "Recorder", "Recording", "append_installation"]
@@ -151,10 +152,8 @@ class Recording:
         self._noted = self._flushed
         return At(self.id, self._flushed, self._flushed_hash)
 
-    def release(self, state: str) -> Seal:
-        """Close the file; its seal."""
-        os.close(self._fd)
-        self._fd = -1
+    def seal(self, state: str) -> Seal:
+        """What the node log is to say of it."""
         return Seal(
             id=self.id,
             file=self.file,
@@ -164,6 +163,11 @@ class Recording:
             bytes=self._size,
             sha256=self._digest.hexdigest(),
         )
+
+    def release(self) -> None:
+        """Close the file, and so let it go: from here on it is sealed, or anybody's to recover."""
+        os.close(self._fd)
+        self._fd = -1
 
 
 class InstallationRecording:
@@ -213,13 +217,13 @@ class InstallationRecording:
 
 
 class Recorder:
-    """The one server that writes session recordings in a folder. Constructing it takes the folder's lock, makes or
-    loads the signing key, and finishes what a dead server left open (`recovered` says what was done). RecordError
-    when any of it fails.
+    """Writes the session recordings of one process. Constructing it takes the folder's lock, makes or loads the signing
+    key, and finishes what dead writers left open (`recovered` says what was done). RecordError when any of it fails.
 
     durability: `write` survives the death of the process; `fsync` also a power cut (each flush waits for the disk).
     now: aware time in UTC; microseconds: the same since 1970, a quicker way to it where there is one.
-    fatal: called with the reason when the record turns unwritable.
+    fatal: called with the reason when the record turns unwritable. lock: whether this process takes the folder; not,
+    where its supervisor holds it for several.
     """
 
     def __init__(
@@ -231,6 +235,7 @@ class Recorder:
         fatal: Callable[[str], None] | None = None,
         free_floor: int = FREE_FLOOR,
         microseconds: Callable[[], int] | None = None,
+        lock: bool = True,
     ) -> None:
         if durability not in ("write", "fsync"):
             raise ValueError(f"durability is write or fsync, not {durability!r}")
@@ -244,18 +249,21 @@ class Recorder:
         self._fault: str | None = None
         self._closed = False
         self._open: dict[str, Recording] = {}
-        self._unfinished: dict[str, str] = {}
+        self._unfinished: set[str] = set()
+        self._lock: files.FolderLock | None = None
         try:
             files.make_folder(self.directory)
         except OSError as cause:
             raise files.record_error("create", self.directory, cause) from cause
         with contextlib.ExitStack() as undo:
-            self._lock = files.FolderLock(self.directory)
-            undo.callback(self._lock.close)
+            if lock:
+                self._lock = files.FolderLock(self.directory)
+                undo.callback(self._lock.close)
             self._node = NodeLog(self.directory, sync=self.sync)
             undo.callback(self._node.close)
             self._node.start(now())
-            self.recovered = recovery.recover_all(self.directory, self._node, now)
+            self._strays = recovery.Strays(self.directory, self._node, now)
+            self.recovered = self._strays.first()
             self._installation = InstallationRecording(self)
             undo.pop_all()
         self.probe()
@@ -273,6 +281,9 @@ class Recorder:
             if not isinstance(cause, FileExistsError):
                 self.fail(str(error))
             raise error from cause
+        if not files.hold(fd) or os.fstat(fd).st_size:  # somebody's recovery came between the last line and this one
+            os.close(fd)
+            raise RecordError(f"{path} was taken by another process")
         recording = Recording(self, session, file, fd)
         try:
             recording.append(start)
@@ -281,7 +292,7 @@ class Recorder:
                 files.sync_folder(path.parent)
             self._node.append([(self.now(), Opened(id=session, file=file, first=recording.head.hash))])
         except (RecordError, OSError) as cause:
-            recording.release("interrupted")
+            recording.release()
             with contextlib.suppress(
                 OSError
             ):  # nothing was forwarded under it; left over, it is adopted as interrupted
@@ -315,9 +326,9 @@ class Recorder:
             self._try_write()
             if not self._node.in_place():
                 raise RecordError(f"the node log in {self.directory} was moved or deleted; start again")
-            for session, file in list(self._unfinished.items()):
-                recovery.recover(self.directory, self._node, session, file, self.now())
-                del self._unfinished[session]
+            for session in list(self._unfinished):
+                self._strays.finish(session)
+                self._unfinished.discard(session)
         except OSError as cause:
             self.fail(str(files.record_error("write in", self.directory, cause)))
         except RecordError as error:
@@ -334,7 +345,7 @@ class Recorder:
                 os.fdatasync(fd)
         finally:
             os.close(fd)
-            probe.unlink()
+            probe.unlink(missing_ok=True)  # two processes of one installation may try at once
 
     def flush_all(self) -> None:
         """Write what waits in all recordings. Never raises: a recording that fails is broken, and its session learns
@@ -343,17 +354,19 @@ class Recorder:
             with contextlib.suppress(RecordError):
                 recording.flush()
 
-    def checkpoint(self) -> None:
-        """Enter the ends of the recordings that grew in the node log, and look that all files are still there. Never
-        raises."""
+    def checkpoint(self) -> list[Finished]:
+        """Enter the ends of the recordings that grew in the node log, look that all files are still there, and finish
+        what other processes left open when they died; what was finished. Never raises."""
         self.probe()
         for recording in list(self._open.values()):
             recording.check()
         self._installation.check()
         try:
             self._checkpoint()
+            return self._strays.again(self._open)
         except RecordError as error:
             self.fail(str(error))
+            return []
 
     def _checkpoint(self) -> None:
         growing: list[Recording | InstallationRecording] = [*self._open.values(), self._installation]
@@ -365,22 +378,30 @@ class Recorder:
         """Seal a recording whose last line is written; one that is broken is left for recovery. RecordError when it
         cannot be sealed now."""
         self._open.pop(recording.id, None)
-        seal = recording.release(state)
-        if recording.broken is not None:
-            self._unfinished[recording.id] = recording.file
-            return
         try:
-            self._node.append([(self.now(), seal)])
+            if recording.broken is not None:
+                self._unfinished.add(recording.id)
+            else:
+                self._node.append([(self.now(), recording.seal(state))])
         except RecordError as error:
-            self._unfinished[recording.id] = recording.file
+            self._unfinished.add(recording.id)
             self.fail(str(error))
             raise
+        finally:
+            # In this order: what nobody holds and nobody sealed is the file of a dead writer.
+            recording.release()
 
     def fail(self, reason: str) -> None:
         """Turn unhealthy; tell `fatal` once per fault."""
         fresh, self._fault = self._fault is None, reason
         if fresh and self._fatal is not None:
             self._fatal(reason)
+
+    def let_go(self) -> None:
+        """Let another server take the folder. The recordings that are open here stay ours until they end; no new one
+        may be opened."""
+        if self._lock is not None:
+            self._lock.close()
 
     def close(self) -> None:
         """Write what waits, seal recordings that nobody closed as interrupted, let the folder go. Never raises; may
@@ -396,7 +417,7 @@ class Recorder:
             self._checkpoint()
         self._installation.close()
         self._node.close()
-        self._lock.close()
+        self.let_go()
 
 
 def append_installation(directory: Path, event: Event, now: Callable[[], datetime]) -> None:

@@ -7,7 +7,7 @@ sessions. Invariant: every line is signed, and `node.head` is never ahead of the
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -166,16 +166,38 @@ def decode_entry(line: bytes, event: str) -> NodeEntry | None:
         return None
 
 
-def unsealed(path: Path) -> dict[str, str]:
-    """Recordings that the log opened and did not seal: id to file below the folder. Unreadable lines are skipped;
-    `verify` reports them."""
-    names: dict[str, str] = {}
-    for entry in entries(path):
-        if isinstance(entry, Opened):
-            names[entry.id] = entry.file
-        elif isinstance(entry, Seal):
-            names.pop(entry.id, None)
-    return names
+class Follower:
+    """Reads the log as it grows, each line once and unchecked: what it opened and did not seal (`unsealed`: id to file
+    below the folder). Unreadable lines are skipped; `verify` reports them."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+        self.unsealed: dict[str, str] = {}
+
+    def update(self) -> None:
+        """Learn what was written since the last call. OSError when the log cannot be read."""
+        for _ in self.news():
+            pass
+
+    def news(self) -> Iterator[NodeEntry]:
+        """What was written since the last call, as it is read. OSError when the log cannot be read."""
+        with self._path.open("rb") as lines:
+            if lines.seek(0, os.SEEK_END) < self._offset:  # another file: what was learnt of the old one still stands
+                self._offset = 0
+            lines.seek(self._offset)
+            for raw in lines:
+                if not raw.endswith(b"\n"):
+                    return
+                self._offset += len(raw)
+                line = chain.decode(raw[:-1])
+                entry = decode_entry(raw[:-1], line.event) if line is not None else None
+                if isinstance(entry, Opened):
+                    self.unsealed[entry.id] = entry.file
+                elif isinstance(entry, Seal):
+                    self.unsealed.pop(entry.id, None)
+                if entry is not None:
+                    yield entry
 
 
 def known_files(path: Path) -> set[str]:
@@ -184,12 +206,5 @@ def known_files(path: Path) -> set[str]:
 
 
 def entries(path: Path) -> Iterable[NodeEntry]:
-    """What the log says, line by line, unchecked; unreadable lines are skipped."""
-    with path.open("rb") as lines:
-        for raw in lines:
-            if not raw.endswith(b"\n"):
-                return
-            line = chain.decode(raw[:-1])
-            entry = decode_entry(raw[:-1], line.event) if line is not None else None
-            if entry is not None:
-                yield entry
+    """What the log says, unchecked. Nothing where there is no log."""
+    return Follower(path).news() if path.exists() else ()

@@ -45,7 +45,7 @@ def read(directory: Path, key: Ed25519PublicKey | None) -> NodeView:
     its own."""
     view = NodeView()
     # node.head first: it is never ahead of the log, so a log that grows meanwhile still fits it
-    for _ in range(_LOOKS if files.in_use(directory) else 1):
+    for _ in range(_LOOKS):
         end_text = _read_end_file(directory)
         end = _end(end_text, key)
         if end is not None or not end_text:

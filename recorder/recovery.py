@@ -1,24 +1,28 @@
 """Finishing what a dead writer left: half lines are cut aside, and the file is sealed as `interrupted`.
 
-Runs at a server's start, and for a recording whose write failed once writing works again. Must not judge: a file that
-somebody changed is sealed as it lies, and `verify` finds the change in its chain or in a checkpoint of the node log.
-Invariant: no whole line is ever dropped.
+Runs at a server's start, again and again while it lives (another process of the installation may have died), and for a
+recording whose write failed once writing works again. Must not judge: a file that somebody changed is sealed as it
+lies, and `verify` finds the change in its chain or in a checkpoint of the node log.
+Invariants: no whole line is ever dropped, and a file that a living process holds is not touched.
 """
 
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from recorder import chain, files
 from recorder.events import Recovered, encode
-from recorder.nodelog import NodeLog, Opened, Seal, known_files, unsealed
+from recorder.nodelog import Follower, NodeLog, Opened, Seal
 
 ADOPTABLE = 1
 """Lines that a recording may hold before the node log names it: only its first. Nothing was forwarded for it yet."""
+
+PATIENCE = 0.05
+"""Seconds to wait for somebody who only looks whether a recording is held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,42 +40,75 @@ class Finished:
         return f"recording {self.id} was left open and is now {self.state}: {self.lines} lines{torn}"
 
 
-def recover_all(directory: Path, node: NodeLog, now: Callable[[], datetime]) -> list[Finished]:
-    """Finish every recording that the node log leaves open, and those that died before the log named them.
-    RecordError."""
-    finished = []
-    left = unsealed(node.path)
-    known = known_files(node.path)
-    for file in files.session_files(directory):
-        session = Path(file).stem
-        if file in known or session in left or not _adoptable(directory / file):
-            continue  # a longer file that the log does not know was put there by another hand: verify reports it
-        node.append([(now(), Opened(id=session, file=file, first=chain.GENESIS))])
-        left[session] = file
-    for session, file in left.items():
-        if (directory / file).exists():  # a missing one stays open in the log, so that verify goes on reporting it
-            finished.append(recover(directory, node, session, file, now()))
-    return finished
+class Strays:
+    """The recordings that the node log leaves open, and whose writers are gone."""
+
+    def __init__(self, directory: Path, node: NodeLog, now: Callable[[], datetime]) -> None:
+        self._directory = directory
+        self._node = node
+        self._now = now
+        self._log = Follower(node.path)
+
+    def first(self) -> list[Finished]:
+        """Finish every recording of a dead writer, also those that died before the log named them. RecordError."""
+        try:
+            known = {entry.file for entry in self._log.news() if isinstance(entry, Opened)}
+        except OSError as cause:
+            raise files.record_error("read", self._node.path, cause) from cause
+        for file in files.session_files(self._directory):
+            session = Path(file).stem
+            if file in known or session in self._log.unsealed or not _adoptable(self._directory / file):
+                continue  # a longer file that the log does not know was put there by another hand: verify reports it
+            if not files.held(self._directory / file):
+                self._node.append([(self._now(), Opened(id=session, file=file, first=chain.GENESIS))])
+        return self.again()
+
+    def again(self, ours: Container[str] = ()) -> list[Finished]:
+        """Finish what the log names and nobody holds any more; `ours` need not be looked at. RecordError."""
+        self._update()
+        # A missing one stays open in the log, so that verify goes on reporting it.
+        left = [(id_, self._directory / file) for id_, file in self._log.unsealed.items() if id_ not in ours]
+        dead = [id_ for id_, path in left if path.exists() and not files.held(path)]
+        return [finished for id_ in dead if (finished := self.finish(id_)) is not None]
+
+    def finish(self, session: str) -> Finished | None:
+        """Finish one recording; None where its writer lives, or another process has done it. RecordError."""
+        self._update()
+        file = self._log.unsealed.get(session)
+        if file is None:
+            return None
+        path = self._directory / file
+        try:
+            with contextlib.ExitStack() as closing:
+                fd = os.open(path, os.O_RDWR | os.O_APPEND)
+                closing.callback(os.close, fd)
+                if not files.hold(fd, patience=PATIENCE):
+                    return None
+                self._update()  # whoever held it until now sealed it before letting go
+                if session not in self._log.unsealed:
+                    return None
+                return _finish(fd, path, session, file, self._node, self._now())
+        except OSError as cause:
+            raise files.record_error("recover", path, cause) from cause
+
+    def _update(self) -> None:
+        try:
+            self._log.update()
+        except OSError as cause:
+            raise files.record_error("read", self._node.path, cause) from cause
 
 
-def recover(directory: Path, node: NodeLog, session: str, file: str, at: datetime) -> Finished:
-    """Cut, note and seal one recording. RecordError when that cannot be written."""
-    path = directory / file
-    try:
-        with contextlib.ExitStack() as closing:
-            fd = os.open(path, os.O_RDWR | os.O_APPEND)
-            closing.callback(os.close, fd)
-            tail = chain.read_tail(fd, os.fstat(fd).st_size)
-            state = "sealed" if tail.event == "session.end" and not tail.torn else "interrupted"
-            head, size = tail.head, tail.whole
-            if state == "interrupted":
-                head, size = _note(fd, path, tail, at)
-            os.fsync(fd)
-            whole = hashlib.sha256()
-            for start in range(0, size, 1 << 20):
-                whole.update(os.pread(fd, min(1 << 20, size - start), start))
-    except OSError as cause:
-        raise files.record_error("recover", path, cause) from cause
+def _finish(fd: int, path: Path, session: str, file: str, node: NodeLog, at: datetime) -> Finished:
+    """Cut, note and seal one recording that this process holds."""
+    tail = chain.read_tail(fd, os.fstat(fd).st_size)
+    state = "sealed" if tail.event == "session.end" and not tail.torn else "interrupted"
+    head, size = tail.head, tail.whole
+    if state == "interrupted":
+        head, size = _note(fd, path, tail, at)
+    os.fsync(fd)
+    whole = hashlib.sha256()
+    for start in range(0, size, 1 << 20):
+        whole.update(os.pread(fd, min(1 << 20, size - start), start))
     seal = Seal(
         id=session, file=file, state=state, lines=head.seq, last=head.hash, bytes=size, sha256=whole.hexdigest()
     )

@@ -16,8 +16,9 @@ from typing import Any
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from recorder import files, nodeview
+from recorder import files, nodelog, nodeview
 from recorder.events import SessionStart
+from recorder.nodelog import Opened, Seal
 from recorder.nodeview import Named, NodeView
 from recorder.recovery import ADOPTABLE
 from recorder.seal import KeyFileError, fingerprint, load_public, public_key_file
@@ -96,16 +97,27 @@ def verify(
     directory = directory.absolute()
     key, used, key_findings = _key(directory, public_key)
     present = files.session_files(directory)  # before the log: it names all of these
-    live = files.in_use(directory)
-    for _ in range(_LOOKS if live else 1):
+    for _ in range(_LOOKS):
+        # Before the log: a writer seals before it lets go, so what nobody holds and the log then leaves open is dead.
+        live = _held(directory, present)
         view = nodeview.read(directory, key)
         view.findings += key_findings if view.lines or present else []
         if present and not (directory / files.NODE).exists():
             view.findings.append(Finding("missing", files.NODE, None, "the node log is gone"))
         results = _results(_Check(directory, view, live=live, copies=copies or {}), view, present, ids)
-        if not any(found.kind == "unlisted" for checked in results for found in checked.findings):
+        unlisted = {found.file for checked in results for found in checked.findings if found.kind == "unlisted"}
+        if not unlisted & live:
             break  # else it may have been named in the log after we read that, and before we read the file
     return Report(directory, used, tuple(results))
+
+
+def _held(directory: Path, present: list[str]) -> set[str]:
+    """The recordings without a seal that a live process writes."""
+    named: dict[str, bool] = {}
+    for entry in nodelog.entries(directory / files.NODE):
+        if isinstance(entry, Opened | Seal):
+            named[entry.file] = isinstance(entry, Seal)
+    return {file for file in present if not named.get(file) and files.held(directory / file)}
 
 
 def _results(check: "_Check", view: NodeView, present: list[str], ids: Collection[str] | None) -> list[Checked]:
@@ -137,7 +149,7 @@ def _key(directory: Path, given: Path | None) -> tuple[Ed25519PublicKey | None, 
 
 
 class _Check:
-    def __init__(self, directory: Path, view: NodeView, *, live: bool, copies: Mapping[str, Path]) -> None:
+    def __init__(self, directory: Path, view: NodeView, *, live: Collection[str], copies: Mapping[str, Path]) -> None:
         self.directory = directory
         self._view = view
         self._live = live
@@ -161,7 +173,7 @@ class _Check:
         elif named.seal is not None:
             state = named.seal.state
         else:
-            state = "open" if self._live or id_ == INSTALLATION_ID else "interrupted"
+            state = "open" if file in self._live or id_ == INSTALLATION_ID else "interrupted"
         return Checked(id_, file, state, seen.lines, tuple(findings))
 
     def unlisted(self, file: str) -> Checked:
@@ -172,7 +184,7 @@ class _Check:
         findings = list(seen.findings)
         if seen.lines > ADOPTABLE or id_ in self._view.recordings:
             findings.append(Finding("unlisted", file, None, "the node log does not name this file"))
-        state = "damaged" if findings else "open" if self._live else "interrupted"
+        state = "damaged" if findings else "open" if file in self._live else "interrupted"
         return Checked(id_, file, state, seen.lines, tuple(findings))
 
 

@@ -66,16 +66,16 @@ class Grants:
         now = self._clock.now()
         grant = Grant(
             id=f"g-{_letters(self._clock.random(8))}",
-            person=_text("person", person),
-            vendor=_text("vendor", vendor),
+            person=one_line("person", person),
+            vendor=one_line("vendor", vendor),
             database=database,
             policy=policy,
             policy_revision=policy_revision,
             policy_text=policy_text,
-            reason=_text("reason", reason),
+            reason=one_line("reason", reason),
             bind_ip=_network(bind_ip),
             created_at=now,
-            created_by=_text("created by", created_by),
+            created_by=one_line("created by", created_by),
             starts_at=starts_at or now,
             expires_at=_end(now, starts_at or now, length),
             revoked_at=None,
@@ -101,7 +101,7 @@ class Grants:
 
     async def revoke(self, id: str, *, reason: str, by: str) -> Grant:
         """Ends a grant for good. Revoking again changes nothing and returns the grant as it is."""
-        reason, by = _text("reason", reason), _text("by", by)
+        reason, by = one_line("reason", reason), one_line("by", by)
         async with self._store.write() as connection:
             grant = await _get(connection, id)
             if grant.revoked_at is not None:
@@ -217,7 +217,7 @@ def _network(text: str | None) -> str | None:
         raise GrantError(str(error)) from None
 
 
-def _text(what: str, value: str) -> str:
+def one_line(what: str, value: str) -> str:
     """A text that people read again in tables and records: not empty, printable, not a book."""
     value = value.strip()
     if not value:

@@ -132,7 +132,7 @@ async def make_login(
         )
         if new:
             await _inherit(connection, name)
-        held = {row[0] for row in await connection.fetch(_MEMBER_OF, name)}
+        held = await plans_of(connection, name)
         if plan.role not in held:
             await connection.execute(f'GRANT "{plan.role}" TO "{name}"{_options(connection)}')
         for role in held - {plan.role}:
@@ -141,6 +141,11 @@ async def make_login(
         found = await privileges.beyond(connection, name, plan)
         if found:
             raise RoleError(f"the role of this grant could do more than its policy says: {'; '.join(found[:5])}")
+
+
+async def plans_of(connection: Connection, name: str) -> set[str]:
+    """The plan roles that a grant's role is a member of."""
+    return {row[0] for row in await connection.fetch(_MEMBER_OF, name)}
 
 
 async def _inherit(connection: Connection, role: str) -> None:

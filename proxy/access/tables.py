@@ -62,3 +62,14 @@ grants = Table(
     Column("rows_spent", BigInteger, nullable=False, server_default="0"),  # of limits.rows_per_grant
     Column("bytes_spent", BigInteger, nullable=False, server_default="0"),
 )
+
+kills = Table(
+    "kills",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("session", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("asked_by", Text, nullable=False),
+    Column("asked_at", Utc, nullable=False),
+    Column("taken_at", Utc),  # when the process that has the session ended it
+)

@@ -8,7 +8,6 @@ the command that minted it.
 from __future__ import annotations
 
 import asyncio
-import getpass
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -23,7 +22,7 @@ from proxy.access.model import Grant
 from proxy.access.roles import RoleError
 from proxy.access.store import Store, StoreError
 from proxy.cli.grant_view import address, dsn_of, facts, left, plain, show_login, state_of
-from proxy.cli.options import ConfigOption, OutputOption, load_config
+from proxy.cli.options import ByOption, ConfigOption, OutputOption, load_config, who
 from proxy.cli.output import NO, UNREACHABLE, USAGE, emit, fail, grid, rfc3339, styled, warn
 from proxy.clock import SystemClock
 from proxy.config import Config, format_duration, nearest, parse_duration
@@ -37,7 +36,6 @@ from recorder.journal import RecordError, append_installation
 app = typer.Typer(no_args_is_help=True, help="Give, list and end temporary access.")
 
 GrantArgument = Annotated[str, typer.Argument(metavar="GRANT", help="The grant's id, for example g-7k3m9x2q.")]
-ByOption = Annotated[str | None, typer.Option("--by", help="Who does this (else the user of this machine).")]
 T = TypeVar("T")
 
 
@@ -84,7 +82,7 @@ def create(
             length=timedelta(seconds=lasts),
             starts_at=starts_at,
             bind_ip=bind_ip,
-            created_by=_by(by),
+            created_by=who(by),
         )
 
     grant, token = _run(cfg, make)
@@ -171,7 +169,7 @@ def token(config: ConfigOption, output: OutputOption, grant: GrantArgument, by: 
     cfg = load_config(config)
 
     async def rotate(grants: Grants) -> tuple[Grant, str]:
-        return await grants.get(grant), await grants.rotate(grant, by=_by(by))
+        return await grants.get(grant), await grants.rotate(grant, by=who(by))
 
     found, minted = _run(cfg, rotate)
     host, port = address(cfg)
@@ -201,7 +199,7 @@ def revoke(
     now = SystemClock().now()
 
     async def end(grants: Grants) -> tuple[Grant, Grant]:
-        return await grants.get(grant), await grants.revoke(grant, reason=reason, by=_by(by))
+        return await grants.get(grant), await grants.revoke(grant, reason=reason, by=who(by))
 
     before, after = _run(cfg, end)
     already = before.revoked_at is not None
@@ -356,12 +354,3 @@ def _run(cfg: Config, action: Callable[[Grants], Awaitable[T]]) -> T:
         fail(
             UNREACHABLE, f"this cannot be recorded, so it was not done: {error}", "daypass doctor checks recording.dir"
         )
-
-
-def _by(by: str | None) -> str:
-    if by is not None:
-        return by
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container may run as a number without a name
-        return "unknown"

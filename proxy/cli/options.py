@@ -6,6 +6,7 @@ line, the environment and the config file.
 
 from __future__ import annotations
 
+import getpass
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -59,6 +60,18 @@ OutputOption = Annotated[
         show_default=False,
     ),
 ]
+
+ByOption = Annotated[str | None, typer.Option("--by", help="Who does this (else the user of this machine).")]
+
+
+def who(by: str | None) -> str:
+    """`--by`, else the user of this machine."""
+    if by is not None:
+        return by
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a number without a name
+        return "unknown"
 
 
 def load_config(config: Path) -> Config:

@@ -1,13 +1,22 @@
-"""`daypass serve`: the proxy in the foreground."""
+"""`daypass serve`: the proxy in the foreground, as one process or as a supervisor with its workers.
+
+Reads the configuration, and says what is wrong with it in the form of the log: whoever runs a service reads that.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 import typer
 
 from proxy.cli.options import ConfigOption
+from proxy.config import ConfigError, load, not_yet, warnings
+from proxy.server import logs
+from proxy.server.link import Tracing
+
+log = structlog.get_logger()
 
 
 def command(
@@ -27,6 +36,27 @@ def command(
 
     Example: daypass -c daypass/config.yaml serve
     """
-    from proxy.app import serve  # noqa: PLC0415 - --help need not import a SQL parser
+    tracing = Tracing(str(trace_wire.absolute()), steady=trace_steady) if trace_wire is not None else None
+    raise typer.Exit(_serve(config, tracing))
 
-    raise typer.Exit(serve(config, trace_wire, trace_steady=trace_steady))
+
+def _serve(path: Path, tracing: Tracing | None) -> int:
+    logs.as_json()
+    try:
+        config = load(path)
+        refused = not_yet(config)
+        if refused:
+            raise ConfigError(refused)
+    except ConfigError as broken:
+        for finding in broken.findings:
+            log.error("config_broken", file=finding.file, line=finding.line, key=finding.key, message=finding.message)
+        return 2
+    for finding in warnings(config):
+        log.warning("config_warning", file=finding.file, line=finding.line, key=finding.key, message=finding.message)
+    if config.workers > 1:
+        from proxy.server.supervisor import supervise  # noqa: PLC0415 - it parses no SQL and need not have the parsers
+
+        return supervise(config, tracing)
+    from proxy.app import run  # noqa: PLC0415 - --help need not import a SQL parser
+
+    return run(config, tracing)

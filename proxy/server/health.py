@@ -7,11 +7,14 @@ dropped. Nothing here needs a session's attention, and nothing of a session can 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, cast
+
+from proxy.tasks import spawn
 
 Answer = tuple[int, str, bytes]
 """Status, content type, body."""
+Page = Callable[[], Awaitable[Answer]]
 
 LONGEST: Final = 8192
 SLOWEST: Final = 5.0
@@ -28,11 +31,12 @@ TEXT: Final = "text/plain; charset=utf-8"
 class _Http(asyncio.Protocol):
     """One request, one answer."""
 
-    def __init__(self, pages: dict[str, Callable[[], Answer]]) -> None:
+    def __init__(self, pages: Mapping[str, Page]) -> None:
         self._pages = pages
         self._head = b""
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._asked = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -43,15 +47,19 @@ class _Http(asyncio.Protocol):
             self._timer.cancel()
 
     def data_received(self, data: bytes) -> None:
-        if self._transport is None or self._transport.is_closing():
+        if self._transport is None or self._transport.is_closing() or self._asked:
             return
         self._head += data
         if b"\r\n\r\n" in self._head or b"\n\n" in self._head:
-            self._answer(*self._page())
+            self._asked = True
+            spawn(self._respond(), name="page")
         elif len(self._head) > LONGEST:
             self._answer(400, TEXT, b"request too long\n")
 
-    def _page(self) -> Answer:
+    async def _respond(self) -> None:
+        self._answer(*await self._page())
+
+    async def _page(self) -> Answer:
         words = self._head.split(b"\n", 1)[0].decode("latin-1").split()
         if len(words) != 3 or not words[2].startswith("HTTP/1."):
             return 400, TEXT, b"not HTTP\n"
@@ -60,7 +68,7 @@ class _Http(asyncio.Protocol):
         page = self._pages.get(words[1].split("?", 1)[0])
         if page is None:
             return 404, TEXT, b"see /metrics, /healthz, /readyz\n"
-        return page()
+        return await page()
 
     def _answer(self, status: int, content_type: str, body: bytes) -> None:
         if self._transport is None:
@@ -74,7 +82,7 @@ class _Http(asyncio.Protocol):
         self._transport.close()
 
 
-async def serve_http(host: str, port: int, pages: dict[str, Callable[[], Answer]]) -> tuple[asyncio.Server, int]:
+async def serve_http(host: str, port: int, pages: Mapping[str, Page]) -> tuple[asyncio.Server, int]:
     """Start serving; returns the server and its port. Raises OSError."""
     server = await asyncio.get_running_loop().create_server(lambda: _Http(pages), host, port)
     return server, server.sockets[0].getsockname()[1]

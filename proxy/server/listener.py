@@ -42,8 +42,14 @@ Handler = Callable[[SocketChannel, float], Coroutine[Any, Any, None]]
 class Listener:
     """The listening socket and the connections that have not begun their login yet."""
 
-    def __init__(self, config: Config, certificate: tls.Certificate | None, handle: Handler) -> None:
+    def __init__(
+        self, config: Config, certificate: tls.Certificate | None, handle: Handler, *, port: int | None = None
+    ) -> None:
+        """`port`: one that other processes listen on as well, in place of `listen.port`."""
         self._config = config
+        self._port = port
+        # The limit is the whole server's.
+        self._room = max(1, config.limits.connections // config.workers)
         self.certificate = certificate
         self._handle = handle
         self._socket: socket.socket | None = None
@@ -59,24 +65,14 @@ class Listener:
 
     async def start(self) -> int:
         """Bind and listen; returns the port. Raises OSError."""
-        host, port = self._config.listen.host, self._config.listen.port
-        found = await asyncio.get_running_loop().getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        family, kind, protocol, _, address = found[0]
-        sock = socket.socket(family, kind, protocol)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.setblocking(False)
-            sock.bind(address)
-            sock.listen(BACKLOG)
-        except OSError:
-            sock.close()
-            raise
+        listen = self._config.listen
+        shared = self._port is not None
+        sock = await bound(listen.host, self._port or listen.port, shared=shared)
         self._socket = sock
+        sock.listen(BACKLOG)
         self._watch()
-        bound: int = sock.getsockname()[1]
-        return bound
+        port: int = sock.getsockname()[1]
+        return port
 
     def close(self) -> None:
         """Accept nothing more; connections in their login go on."""
@@ -116,7 +112,7 @@ class Listener:
                 # The client was gone before it was accepted.
                 continue
             self.accepted += 1
-            if len(self._waiting) >= self._config.limits.connections:
+            if len(self._waiting) >= self._room:
                 self._make_room()
             sock.setblocking(False)
             who = str(address[0]) if isinstance(address, tuple) else "local"
@@ -203,6 +199,23 @@ class Listener:
             channel.close()
             raise ProtocolViolation("direct TLS without ALPN postgresql")
         return channel
+
+
+async def bound(host: str, port: int, *, shared: bool) -> socket.socket:
+    """A socket with this address, not listening yet; `shared` with others of this user. Raises OSError."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, protocol, _, address = found[0]
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.setblocking(False)
+        sock.bind(address)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 async def _plain(sock: socket.socket, who: str, eight: bytes) -> SocketChannel:

@@ -1,20 +1,22 @@
-"""One running server: the door, the pulse, the health page, and the two ways to stop.
+"""One running server process: the door, the pulse, what it shows, and the two ways to stop.
 
-SIGTERM (`drain`) accepts nothing new and gives open sessions `drain_timeout`; what is left then is ended with 57P01.
-A second SIGTERM ends it at once. Knows nothing of how its parts are made: `proxy.app` does that.
+The first `stop` (SIGTERM) accepts nothing new, lets go of everything that a successor needs, and gives open sessions
+`drain_timeout`; what is left then is ended with 57P01. The second ends it at once. Knows nothing of how its parts are
+made: `proxy.app` does that.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 import structlog
 
 from proxy.config import Config
-from proxy.server import health
+from proxy.server.front import Front, Views
 from proxy.server.listener import Listener
-from proxy.server.metrics import CONTENT_TYPE, Metrics
+from proxy.server.metrics import Family
 from proxy.server.watch import Watch
 from proxy.session.judging import Bench
 from proxy.session.refusals import Refusal, refusal
@@ -73,41 +75,35 @@ class Server:
         if self._stop.is_set():
             self._hurry.set()
         self._stop.set()
+        self._watch.looked_enough()
 
-    async def run(self, listener: Listener, metrics: Metrics) -> None:
+    async def run(self, listener: Listener, front: Front, families: Callable[[], list[Family]]) -> None:
         """Serve until stopped. Raises OSError when a port is not to be had."""
-        pages = {
-            "/metrics": lambda: (200, CONTENT_TYPE, metrics.page()),
-            "/healthz": lambda: (200, health.TEXT, b"ok\n"),
-            "/readyz": self._readyz,
-        }
-        http, metrics_port = await health.serve_http(self._config.metrics.host, self._config.metrics.port, pages)
+        await front.open(Views(ready=self.ready, look=self._look, families=families))
         self._watch.start()
         try:
             await self._watch.first_look(FIRST_LOOK)
-            port = await listener.start()
-            self._listening = True
-            log.info(
-                "ready",
-                port=port,
-                metrics_port=metrics_port,
-                host=self._config.listen.host,
-                databases={name: self._bench.catalog(name) is not None for name in self._config.databases},
-            )
+            if not self._stop.is_set():
+                port = await listener.start()
+                self._listening = True
+                front.ready(port, {name: self._bench.catalog(name) is not None for name in self._config.databases})
             await self._stop.wait()
             listener.close()
+            front.close()
+            self._recorder.let_go()
+            self._registry.commons.resign()
+            await asyncio.sleep(0)  # the loop closes what it listened on
             await self._drain()
             await listener.drop_pending()
         finally:
             listener.close()
+            front.close()
             await self._watch.stop()
-            http.close()
 
-    def _readyz(self) -> health.Answer:
+    def _look(self) -> str | None:
         # A disk that filled up since the last statement is found here, not by the next statement.
         self._recorder.probe()
-        why = self.ready()
-        return (200, health.TEXT, b"ready\n") if why is None else (503, health.TEXT, why.encode() + b"\n")
+        return self.ready()
 
     async def _drain(self) -> None:
         log.info("draining", sessions=len(self._registry), seconds=self._config.drain_timeout)

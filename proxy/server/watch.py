@@ -17,6 +17,7 @@ import structlog
 from proxy import catalog
 from proxy.access import exposure
 from proxy.access.grants import Grants
+from proxy.access.kills import Kills
 from proxy.access.privileges import Connection
 from proxy.access.roles import Released, RoleError, refuse_released
 from proxy.access.store import StoreError
@@ -52,6 +53,7 @@ class Watch:
         recorder: Recorder,
         registry: Registry,
         grants: Grants,
+        kills: Kills,
         bench: Bench,
         keeper: Keeper,
         counts: Counts,
@@ -60,12 +62,16 @@ class Watch:
         self._recorder = recorder
         self._registry = registry
         self._grants = grants
+        self._kills = kills
         self._bench = bench
         self._keeper = keeper
         self._counts = counts
         self._tasks: list[asyncio.Task[None]] = []
         self.fault: str | None = None
         """Why the state cannot be read; None while it can."""
+        self.catalog_changed: Callable[[str], None] = lambda database: None
+        """Called with the name of a database whose catalog has changed, before anything is done about it."""
+        self._sooner = {name: asyncio.Event() for name in config.databases}
         self._definers: dict[str, list[str]] = {}
         self._untried = set(config.databases)
         self._tried = asyncio.Event()
@@ -76,6 +82,7 @@ class Watch:
             ("flush", FLUSH_EVERY, self._flush),
             ("deadlines", GRANTS_EVERY, self._deadlines),
             ("grants", GRANTS_EVERY, self._live_grants),
+            ("kills", GRANTS_EVERY, self._killed),
             ("policies", POLICIES_EVERY, self._policies),
             ("probe", PROBE_EVERY, self._probe),
             ("checkpoint", CHECKPOINT_EVERY, self._checkpoint),
@@ -91,6 +98,15 @@ class Watch:
         """Wait until every database has been asked for its catalog once, at most `seconds`."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._tried.wait(), seconds)
+
+    def look_at(self, database: str) -> None:
+        """Another process has seen this database's catalog change: look now."""
+        if database in self._sooner:
+            self._sooner[database].set()
+
+    def looked_enough(self) -> None:
+        """`first_look` is over, whatever it has seen."""
+        self._tried.set()
 
     async def stop(self) -> None:
         """End all rounds."""
@@ -142,6 +158,13 @@ class Watch:
             self.fault = None
             self._registry.keep_only(live, seen)
 
+    async def _killed(self) -> None:
+        with contextlib.suppress(StoreError):  # the round of grants tells of it
+            if len(self._registry):
+                for kill in await self._kills.take({session.id for session in self._registry}):
+                    log.warning("session_killed", session=kill.session, by=kill.by)
+                    self._registry.kill(kill.session, reason=kill.reason, by=kill.by)
+
     async def save_spent(self) -> None:
         """Write down what grants have used, so that a restart does not give it back."""
         for grant, spent in self._registry.unsaved().items():
@@ -159,7 +182,8 @@ class Watch:
             self._recorder.probe()
 
     async def _checkpoint(self) -> None:
-        self._recorder.checkpoint()
+        for found in self._recorder.checkpoint():
+            log.warning("recording_recovered", what=str(found))
 
     async def _roles(self) -> None:
         """Pause what stands on released tables; drop the roles of grants that are over, and of those before a crash."""
@@ -173,6 +197,8 @@ class Watch:
                     session.finish(refusal("released", grant=grant.id, table=problem.table), str(problem))
                 except LoginRefused as refused:
                     session.finish(refused.refusal, refused.truth)
+        if not self._registry.commons.leads():
+            return
         live = await self._grants.live()
         keep: dict[str, list[RolePlan]] = {}
         for grant in live.values():
@@ -219,19 +245,24 @@ class Watch:
         wait = 0.0
         told = ""
         while True:
-            await asyncio.sleep(wait)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._sooner[name].wait(), wait)
+            self._sooner[name].clear()
             try:
                 if connection is None or connection.is_closed():
                     connection = await catalog.connect_to(database)
                 known = self._bench.catalog(name)
                 if known is None or await catalog.fingerprint(connection) != known.fingerprint:
+                    if known is not None:
+                        self.catalog_changed(name)
                     snapshot = await catalog.read(connection)
                     await self._bring_up_to_date(name, snapshot)
                     self._bench.know(name, snapshot)
                     self._bench.renew(self._registry)
                     log.info("catalog_read", database=name, revision=snapshot.revision)
                     await self._doors(name, connection)
-                await self._keeper.settle(name)
+                if self._registry.commons.leads():
+                    await self._keeper.settle(name)
                 wait, told = CATALOG_EVERY, ""
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ConfigError) as problem:
                 text = str(problem) or type(problem).__name__

@@ -8,7 +8,7 @@ is passed on that a limit leaves no room for.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from proxy.policy.model import Limits
 from proxy.units import format_size
@@ -25,36 +25,69 @@ ASK: Final = "SHOW daypass.budget tells what is left; ask the owner for a larger
 NARROW: Final = "Narrow the query with WHERE or LIMIT, or aggregate in the database."
 
 
-@dataclass(slots=True)
-class Spent:
-    """What one grant has used, as far as this process knows; `new_*` is not in the state yet."""
+class Ground(Protocol):
+    """Where the processes that serve a grant keep together what it has used (`commons.Tab`)."""
 
-    rows: int = 0
-    octets: int = 0
-    new_rows: int = 0
-    new_octets: int = 0
-    tokens: float = -1.0
-    """Statements that may run at once now; below zero: not started yet."""
-    filled: float = 0.0
+    def used(self) -> tuple[int, int]:
+        """Rows and bytes that all of them have put there."""
+
+    def put(self, rows: int, octets: int) -> None:
+        """These too."""
+
+    def wait(self, per_minute: int, now: float) -> float:
+        """As `Spent.wait`, for all of them."""
+
+
+class Spent:
+    """What one grant has used; `new_*` is not in the state yet. Without a `ground` one process counts it alone."""
+
+    def __init__(self, rows: int = 0, octets: int = 0, ground: Ground | None = None) -> None:
+        self._ground = ground
+        self._rows = rows
+        self._octets = octets
+        self._tokens = -1.0
+        self._filled = 0.0
+        self.new_rows = 0
+        self.new_octets = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows that the grant has taken so far."""
+        return self._rows if self._ground is None else self._rows + self._ground.used()[0]
+
+    @property
+    def octets(self) -> int:
+        """Bytes that the grant has taken so far."""
+        return self._octets if self._ground is None else self._octets + self._ground.used()[1]
 
     def add(self, rows: int, octets: int) -> None:
-        """Something more went to the client."""
-        self.rows += rows
-        self.octets += octets
+        """Something more goes to the client."""
+        self._rows += rows
+        self._octets += octets
         self.new_rows += rows
         self.new_octets += octets
 
+    def publish(self) -> None:
+        """Let other processes see it: at once where the grant has a limit, else now and then."""
+        if self._ground is not None and (self._rows or self._octets):
+            self._ground.put(self._rows, self._octets)
+            self._rows = self._octets = 0
+
     def wait(self, per_minute: int, now: float) -> float:
         """Take one statement of `per_minute`; 0, or the seconds until there is one. `now`: monotonic seconds."""
-        if self.tokens < 0:
-            self.tokens = float(per_minute)
-        else:
-            self.tokens = min(float(per_minute), self.tokens + (now - self.filled) * per_minute / 60)
-        self.filled = now
-        if self.tokens >= 1:
-            self.tokens -= 1
-            return 0.0
-        return (1 - self.tokens) * 60 / per_minute
+        if self._ground is not None:
+            return self._ground.wait(per_minute, now)
+        self._tokens, wait = refilled(self._tokens, self._filled, per_minute, now)
+        self._filled = now
+        return wait
+
+
+def refilled(tokens: float, filled: float, per_minute: int, now: float) -> tuple[float, float]:
+    """The statements that may run at once after one has been taken of them, and 0, or the seconds until there is one.
+    `tokens` (below zero: not started yet) were there at `filled`."""
+    most = float(per_minute)
+    there = most if tokens < 0 else min(most, tokens + max(0.0, now - filled) * most / 60)
+    return (there - 1, 0.0) if there >= 1 else (there, (1 - there) * 60 / most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +103,7 @@ class Ended:
 class Meter:
     """One session's count under the limits that apply to it now."""
 
-    __slots__ = ("_bounds", "_limits", "octets", "rows", "spent", "unlimited")
+    __slots__ = ("_bounds", "_limits", "_shared", "octets", "rows", "spent", "unlimited")
 
     def __init__(self, limits: Limits, spent: Spent) -> None:
         self.spent = spent
@@ -88,6 +121,7 @@ class Meter:
         self._limits = limits
         names = (f"{what}_per_{scope}" for scope in ("statement", "session", "grant") for what in ("rows", "bytes"))
         self._bounds = [(name, getattr(limits, name)) for name in names if getattr(limits, name) is not None]
+        self._shared = any(name.endswith("_per_grant") for name, _ in self._bounds)
         self.unlimited = not self._bounds and limits.statements_per_minute is None and limits.plan_cost is None
         """Whether every statement may begin."""
 
@@ -103,6 +137,8 @@ class Meter:
         self.rows += rows
         self.octets += octets
         self.spent.add(rows, octets)
+        if self._shared:
+            self.spent.publish()
         return None
 
     def admit(self, kinds: tuple[str, ...], now: float) -> Ended | None:

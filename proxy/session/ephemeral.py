@@ -57,7 +57,8 @@ class Keeper:
         try:
             async with self._connection(grant.database) as connection:
                 await roles.carry_out(connection, plan)  # also after a `database release`
-                if (name, plan.role) in self._made:
+                # Made here, and not moved on since: by another process, or to another catalog's plan and back.
+                if (name, plan.role) in self._made and await roles.plans_of(connection, name) == {plan.role}:
                     found = await privileges.beyond(connection, name, plan)
                     if found:
                         raise RoleError(

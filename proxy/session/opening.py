@@ -193,9 +193,7 @@ async def _packet(channel: Channel) -> startup.Opening:
 
 def _cancel(channel: Channel, desk: Desk, asked: startup.Cancel) -> None:
     """Postgres answers a CancelRequest with nothing at all, whether the key fits or not."""
-    session = desk.registry.by_key(asked.pid, asked.secret)
-    if session is not None:
-        session.cancel()
+    desk.registry.cancel(asked.pid, asked.secret)
     channel.close()
 
 

@@ -132,6 +132,12 @@ TABLE: Final[dict[str, Kind]] = {
         "daypass: grant {grant} was revoked{why}",
         "ask the person who gave you access",
     ),
+    "killed": Kind(
+        "57P01",
+        "FATAL",
+        "daypass: this session was ended by an operator: {why}",
+        "ask the person who gave you access",
+    ),
     "released": Kind(
         "57P03",
         "FATAL",

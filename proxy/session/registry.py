@@ -1,7 +1,8 @@
 """The sessions of this process: who sits where, whose cancel key is whose, whose time is up.
 
 A client gets the real process id of its backend and a secret that daypass made; the upstream's own secret never
-leaves this file. One tick serves all deadlines, so a session has no timer. Knows no sockets.
+leaves this file. One tick serves all deadlines, so a session has no timer. Knows no sockets; `commons` knows what
+other processes have.
 Invariant: a grant's seat is taken before its upstream is dialled and given back exactly once.
 """
 
@@ -15,6 +16,7 @@ from typing import Final
 from proxy.access.model import Grant
 from proxy.clock import Clock
 from proxy.session.budget import Spent
+from proxy.session.commons import Commons
 from proxy.session.refusals import Refusal, refusal
 from proxy.session.relay import Relay
 from recorder import events
@@ -83,9 +85,10 @@ class Registry:
     """All of them."""
 
     clock: Clock
+    commons: Commons
+    elsewhere: Callable[[int, bytes], None] = lambda pid, secret: None
+    """Called with a cancel key that is none of ours: it may be another process's."""
     sessions: dict[str, Session] = field(default_factory=dict)
-    _seats: dict[str, int] = field(default_factory=dict)
-    _spent: dict[str, Spent] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Session]:
         return iter(list(self.sessions.values()))
@@ -94,38 +97,39 @@ class Registry:
         return len(self.sessions)
 
     def spent(self, grant: str, rows: int, octets: int) -> Spent:
-        """What a grant has used, shared by its sessions; `rows` and `octets` are what the state says."""
-        return self._spent.setdefault(grant, Spent(rows, octets))
+        """What a grant has used, shared by its sessions; `rows` and `octets` are what the state says. RecordError."""
+        return self.commons.spent(grant, rows, octets)
 
     def unsaved(self) -> dict[str, Spent]:
-        """What grants have used that the state does not know yet. Forgets those that have no session any more."""
-        found = {grant: spent for grant, spent in self._spent.items() if spent.new_rows or spent.new_octets}
-        for grant in [g for g in self._spent if g not in found and not self._seats.get(g)]:
-            del self._spent[grant]
-        return found
+        """What grants have used here that the state does not know yet."""
+        return self.commons.unsaved()
 
     def take_seat(self, grant: str, limit: int | None) -> int:
-        """Take a seat for the grant; 0, or how many are taken when none is free."""
-        taken = self._seats.get(grant, 0)
-        if limit is not None and taken >= limit:
-            return taken
-        self._seats[grant] = taken + 1
-        return 0
+        """Take a seat for the grant; 0, or how many are taken when none is free. RecordError."""
+        return self.commons.take_seat(grant, limit)
 
     def leave_seat(self, grant: str) -> None:
         """Give a seat back."""
-        left = self._seats.get(grant, 0) - 1
-        if left > 0:
-            self._seats[grant] = left
-        else:
-            self._seats.pop(grant, None)
+        self.commons.leave_seat(grant)
 
     def secret(self, pid: int, length: int = SECRET_BYTES) -> bytes:
-        """A new cancel secret of `length` bytes that no open session with this process id has."""
+        """A new cancel secret of `length` bytes that no open session of this process with this process id has."""
         taken = {session.secret for session in self if session.pid == pid}
         while (secret := self.clock.random(length)) in taken:
             continue
         return secret
+
+    def cancel(self, pid: int, secret: bytes) -> None:
+        """A CancelRequest came in; its session may be here or elsewhere."""
+        if not self.cancel_here(pid, secret):
+            self.elsewhere(pid, secret)
+
+    def cancel_here(self, pid: int, secret: bytes) -> bool:
+        """Cancel what this key's session is doing; whether it is one of ours."""
+        session = self.by_key(pid, secret)
+        if session is not None:
+            session.cancel()
+        return session is not None
 
     def by_key(self, pid: int, secret: bytes) -> Session | None:
         """The session that a CancelRequest means; compared in constant time."""
@@ -140,6 +144,12 @@ class Registry:
         now = self.clock.monotonic()
         for session in self:
             session.tick(now)
+
+    def kill(self, id: str, *, reason: str, by: str) -> None:
+        """An operator ends this session, if it is still open."""
+        session = self.sessions.get(id)
+        if session is not None:
+            session.finish(refusal("killed", why=reason), f"ended by {by}: {reason}")
 
     def keep_only(self, live: dict[str, Grant], seen: set[str]) -> None:
         """End the sessions whose grant is not in `live` any more; follow a deadline that has moved nearer.

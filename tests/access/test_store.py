@@ -10,6 +10,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,9 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from proxy.access import migrations, tables
+from proxy.access.grants import Grants
 from proxy.access.store import HEAD, Store, StoreError
+from proxy.clock import SystemClock
 
 OPEN = """
 import asyncio, sys
@@ -54,6 +57,39 @@ def test_two_processes_may_open_a_new_state_at_once(url: str) -> None:
     answers = [process.communicate(timeout=60) for process in running]
     assert [process.returncode for process in running] == [0] * 4, answers
     assert len({out for out, _ in answers}) == 1
+
+
+SPEND = """
+import asyncio, sys
+from proxy.access.grants import Grants
+from proxy.access.store import Store
+from proxy.clock import SystemClock
+async def main():
+    store = await Store.open(sys.argv[1])
+    grants = Grants(store, SystemClock())
+    for _ in range(30):
+        await grants.spend(sys.argv[2], 1, 10)
+        assert sys.argv[2] in await grants.live()
+    await store.close()
+asyncio.run(main())
+"""
+
+
+async def test_processes_that_write_at_once_wait_for_each_other(url: str, store: Store) -> None:
+    """As workers do, each with its own connections."""
+    grants = Grants(store, SystemClock())
+    grant, _ = await grants.create(
+        person="p", vendor="v", database="d", policy="x", policy_revision="r", policy_text="", reason="test",
+        length=timedelta(hours=1), created_by="op",
+    )  # fmt: skip
+    running = [
+        await asyncio.create_subprocess_exec(sys.executable, "-c", SPEND, url, grant.id, stderr=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    for process in running:
+        _, error = await process.communicate()
+        assert process.returncode == 0, error.decode()
+    assert await grants.spent(grant.id) == (90, 900)
 
 
 async def test_the_migrations_make_the_tables_that_queries_use(store: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -19,7 +20,7 @@ from tests.live.house import House, until
 from tests.support.postgres import drop_roles, fresh_database, load_shop
 
 
-def ephemeral(make_house: Callable[..., House], server: PostgresServer) -> House:
+def ephemeral(make_house: Callable[..., House], server: PostgresServer, workers: int = 1) -> House:
     # Tests of other files leave roles in this cluster, and `gone` looks at all of it.
     drop_roles(server)
     load_shop(server)
@@ -31,7 +32,7 @@ def ephemeral(make_house: Callable[..., House], server: PostgresServer) -> House
         "tls": "disable",
         "credential": {"mode": "ephemeral", "user": server.user, "password_env": "SHOP_PASSWORD"},
     }
-    house = make_house(server, databases={"shop": entry})
+    house = make_house(server, databases={"shop": entry}, workers=workers)
     house.dbname = database
     return house.start(password=server.password)
 
@@ -232,3 +233,40 @@ def test_two_installations_in_one_cluster_leave_each_other_alone(
         assert stays.execute("select count(*) from orders").fetchone() == (200,)
     two.revoke(other[0])
     assert gone(two)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_table_that_changes_and_changes_back(
+    make_house: Callable[..., House], pg: PostgresServer, workers: int
+) -> None:
+    """The grant's role goes to the views of the new columns and back to those of the old ones, in every worker."""
+    house = ephemeral(make_house, pg, workers)
+    login = house.grant()
+
+    def columns() -> int:
+        with psycopg.connect(house.dsn(login), autocommit=True) as conn:
+            return len(conn.execute("select * from customers where id = 1").description or ())
+
+    def all_see(wanted: int) -> bool:
+        for _ in until(30, 0.2):
+            with contextlib.suppress(psycopg.Error):
+                if all(columns() == wanted for _ in range(6)):
+                    return True
+        return False
+
+    before = columns()
+    with psycopg.connect(house.pg.dsn(house.dbname), autocommit=True) as owner:
+        owner.execute("alter table app.customers add nickname text")
+        assert all_see(before + 1)
+        command = [sys.executable, "-m", "proxy.cli.main", "-c", str(house.folder / "config.yaml")]
+        subprocess.run(
+            [*command, "database", "release", "shop", "--table", "app.customers"],
+            env={**os.environ, "SHOP_PASSWORD": pg.password},
+            check=True,
+            capture_output=True,
+        )
+        owner.execute("alter table app.customers drop nickname")
+    assert all_see(before)
+    house.revoke(login[0])
+    assert gone(house)

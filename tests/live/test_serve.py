@@ -58,7 +58,8 @@ def test_sigterm_drains_then_ends_what_is_left(make_house: Callable[..., House])
     with Raw(house.port).login(login) as leaving, Raw(house.port).login(login) as staying:
         house.process.send_signal(signal.SIGTERM)
         house.wait_log("draining")
-        assert house.http("/readyz")[0] == 503
+        with pytest.raises(OSError):
+            house.http("/readyz")
         leaving.send(build.query(b"select 1"))
         assert leaving.until("Z")[-1][0] == "Z", "open sessions go on while it drains"
         leaving.send(build.TERMINATE)

@@ -134,7 +134,8 @@ def test_whatever_is_recorded_verifies(
     if ending == "die":
         recorder.waiting.clear()
         recording._lines.clear()
-        recorder._lock.close()
+        recording.release()
+        recorder.let_go()
         recorder._closed = True
         assert verify(directory).recordings[0].state == "interrupted"
         recorder = Recorder(directory, now=Ticker())

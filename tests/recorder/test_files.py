@@ -41,13 +41,14 @@ def test_short_writes_are_finished(tmp_path: Path) -> None:
 
 
 def test_one_server_holds_a_folder(tmp_path: Path) -> None:
-    assert not files.in_use(tmp_path)
+    assert not files.held(tmp_path / ".lock")
     lock = FolderLock(tmp_path)
-    assert files.in_use(tmp_path)
+    assert files.held(tmp_path / ".lock")
     with pytest.raises(RecordError, match=f"in use by pid {os.getpid()}"):
         FolderLock(tmp_path, patience=0)
     lock.close()
-    assert not files.in_use(tmp_path)
+    lock.close()
+    assert not files.held(tmp_path / ".lock")
     FolderLock(tmp_path).close()
 
 
@@ -56,7 +57,7 @@ def test_a_dead_holder_holds_nothing(tmp_path: Path) -> None:
     code = f"import os; from pathlib import Path; from recorder.files import FolderLock; {take}; os._exit(9)"
     subprocess.run([sys.executable, "-c", code], check=False)
     assert (tmp_path / ".lock").read_text().strip().isdigit()
-    assert not files.in_use(tmp_path)
+    assert not files.held(tmp_path / ".lock")
 
 
 def test_what_is_cut_aside_is_kept(tmp_path: Path) -> None:

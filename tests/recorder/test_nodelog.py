@@ -47,11 +47,15 @@ def test_every_line_is_signed_and_the_first_says_by_which_key(tmp_path: Path) ->
 
 def test_what_is_left_open(tmp_path: Path) -> None:
     path = write(tmp_path, opened("s-1"), opened("s-2"), seal("s-1"))
-    assert nodelog.unsealed(path) == {"s-2": "2026/11/s-2.jsonl"}
+    follower = nodelog.Follower(path)
+    assert [type(entry).__name__ for entry in follower.news()] == ["NodeStart"] * 2 + ["Opened"] * 2 + ["Seal"]
+    assert follower.unsealed == {"s-2": "2026/11/s-2.jsonl"}
     assert nodelog.known_files(path) == {"2026/11/s-1.jsonl", "2026/11/s-2.jsonl"}
+    assert list(follower.news()) == []
     with path.open("ab") as file:
         file.write(b'nonsense\n{"seq":6,"at":"","prev":"","event":"seal"}\n{"torn')
-    assert nodelog.unsealed(path) == {"s-2": "2026/11/s-2.jsonl"}
+    follower.update()
+    assert follower.unsealed == {"s-2": "2026/11/s-2.jsonl"}
 
 
 @pytest.mark.parametrize("harm", ["cut", "cut all", "no head", "bad head", "last line"])

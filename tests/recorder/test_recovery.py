@@ -6,11 +6,17 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
-from recorder.journal import Recorder
+from recorder import files, index
+from recorder.chain import Head
+from recorder.events import Event
+from recorder.journal import Recorder, RecordError
+from recorder.nodelog import NodeLog
 from recorder.recovery import Finished
 from recorder.verify import verify
 from tests.recorder.support import Ticker, end, outcome, play, sealed, statement
@@ -45,7 +51,7 @@ def crash(recorder: Recorder) -> None:
     recorder.waiting.clear()
     recorder._installation.close()
     recorder._node.close()
-    recorder._lock.close()
+    recorder.let_go()
 
 
 def test_a_recording_left_open_is_sealed_as_interrupted(tmp_path: Path) -> None:
@@ -204,3 +210,65 @@ def test_statements_after_recovery_go_to_new_recordings(tmp_path: Path) -> None:
         ("s-2", "sealed"),
         ("node", "open"),
     ]
+
+
+def test_a_living_writer_is_left_alone(tmp_path: Path) -> None:
+    """Two processes of one installation, played by two recorders: only the one's recordings are the other's affair."""
+    one = Recorder(tmp_path, now=Ticker(), lock=False)
+    mine = play(one, "s-1")
+    two = Recorder(tmp_path, now=Ticker(), lock=False)
+    assert two.recovered == []
+    theirs = play(two, "s-2")
+    assert {c.id: c.state for c in verify(tmp_path).recordings} == {"s-1": "open", "s-2": "open", "node": "open"}
+    assert [session.state for session in index.sessions(tmp_path)] == ["open", "open"]
+    assert two.checkpoint() == one.checkpoint() == []
+    crash(one)
+    assert {c.id: c.state for c in verify(tmp_path).recordings} == {"s-1": "interrupted", "s-2": "open", "node": "open"}
+    assert [session.state for session in index.sessions(tmp_path)] == ["interrupted", "open"]
+    assert [str(found) for found in two.checkpoint()] == ["recording s-1 was left open and is now interrupted: 6 lines"]
+    assert two.checkpoint() == []
+    theirs.append(statement(3))
+    theirs.append(outcome(3))
+    theirs.close(end())
+    two.close()
+    report = verify(tmp_path)
+    assert report.ok, report.to_dict()
+    assert {c.id: c.state for c in report.recordings} == {"s-1": "interrupted", "s-2": "sealed", "node": "open"}
+    assert json.loads(mine.path.read_bytes().splitlines()[-1])["event"] == "recovered"
+
+
+def test_a_server_that_let_its_folder_go_finishes_what_it_has_open(tmp_path: Path) -> None:
+    old = Recorder(tmp_path, now=Ticker())
+    recording = play(old)
+    with pytest.raises(RecordError, match="in use"):
+        Recorder(tmp_path, now=Ticker())
+    old.let_go()
+    new = Recorder(tmp_path, now=Ticker())
+    assert new.recovered == []
+    recording.append(statement(3))
+    recording.append(outcome(3))
+    recording.close(end())
+    old.close()
+    with pytest.raises(RecordError, match="in use"):  # closing the old one did not let go for the new one
+        Recorder(tmp_path, now=Ticker())
+    new.close()
+    assert [(c.id, c.state) for c in verify(tmp_path).recordings] == [("s-1", "sealed"), ("node", "open")]
+
+
+def test_a_recording_is_sealed_before_it_is_let_go(tmp_path: Path) -> None:
+    """Else another process could take it for a dead one's between the two."""
+    recorder = Recorder(tmp_path, now=Ticker())
+    recording = play(recorder)
+    held: list[bool] = []
+
+    class Watched(NodeLog):
+        def append(self, events: Sequence[tuple[datetime, Event]]) -> Head:
+            held.append(files.held(recording.path))
+            return super().append(events)
+
+    recorder._node.close()
+    recorder._node = Watched(tmp_path, sync=False)
+    recording.close(end())
+    assert held == [True]
+    assert not files.held(recording.path)
+    recorder.close()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from recorder import files
 from recorder.events import GrantEvent
 from recorder.journal import Recorder, append_installation
 from recorder.seal import KeyFileError
@@ -191,7 +192,10 @@ class TestBeingWritten:
         path = tmp_path / "2026" / "11" / "s-2.jsonl"
         for data in (b"", b'{"seq":1,"at', split(path.with_name("s-1.jsonl"))[0].replace(b"s-1", b"s-2")):
             path.write_bytes(data)
-            assert states(verify(tmp_path)) == {"s-1": "sealed", "s-2": "open", "node": "open"}
+            with path.open("ab") as writer:
+                assert files.hold(writer.fileno())
+                assert states(verify(tmp_path)) == {"s-1": "sealed", "s-2": "open", "node": "open"}
+            assert states(verify(tmp_path)) == {"s-1": "sealed", "s-2": "interrupted", "node": "open"}
         path.unlink()
         recorder.close()
 

@@ -12,6 +12,7 @@ from proxy.access.model import Grant
 from proxy.catalog import Catalog
 from proxy.clock import FakeClock
 from proxy.policy.load import Policies, parse
+from proxy.session.commons import Commons
 from proxy.session.judging import Bench
 from proxy.session.refusals import LoginRefused
 from proxy.session.registry import Registry, Session
@@ -90,7 +91,7 @@ def test_a_session_that_was_only_observed_ends_when_its_policy_begins_to_refuse(
     bench.know("shop", shop_catalog)
     watching = "name: reader\nmode: observe\ndatabases: [shop]\n"
     play = make_play(watching, observe=True)
-    registry = Registry(FakeClock())
+    registry = Registry(FakeClock(), Commons(tmp_path / "run"))
     session = Session(
         id="s-play", grant=a_grant(watching), relay=play.relay, pid=1, secret=b"", deadline=1e9,
         cancel_upstream=lambda: None, warned=True,

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from proxy.access.model import Grant
 from proxy.policy.model import Limits
+from proxy.session.commons import Commons
 from proxy.session.registry import Registry, Session
 from proxy.wire import build
 from tests.session.playbook import IN_BLOCK, Playbook, complete, select
@@ -40,8 +42,8 @@ def a_session(play: Playbook, registry: Registry, *, seconds: float = 3600, **li
 
 
 @pytest.fixture
-def registry(play: Playbook) -> Registry:
-    return Registry(play.clock)
+def registry(play: Playbook, tmp_path: Path) -> Registry:
+    return Registry(play.clock, Commons(tmp_path / "run"))
 
 
 def test_a_session_is_warned_a_minute_before_and_ended_in_time(play: Playbook, registry: Registry) -> None:
@@ -148,9 +150,22 @@ def test_a_cancel_key_opens_one_session_only(play: Playbook, registry: Registry)
     assert play.recorded("cancel")
 
 
-def test_a_warning_never_lands_inside_a_message(make_play: Callable[..., Playbook]) -> None:
+def test_a_cancel_for_nobody_here_is_asked_elsewhere(play: Playbook, registry: Registry) -> None:
+    asked: list[tuple[int, bytes]] = []
+    registry.elsewhere = lambda pid, secret: asked.append((pid, secret))
+    session = a_session(play, registry)
+    registry.cancel(4711, session.secret)
+    assert play.recorded("cancel")
+    assert asked == []
+    registry.cancel(4711, b"1234")
+    registry.cancel(4711, b"of another length, as protocol 3.2 has")
+    assert [secret for _, secret in asked] == [b"1234", b"of another length, as protocol 3.2 has"]
+    assert len(registry.secret(4711, 32)) == 32
+
+
+def test_a_warning_never_lands_inside_a_message(make_play: Callable[..., Playbook], tmp_path: Path) -> None:
     play = make_play()
-    registry = Registry(play.clock)
+    registry = Registry(play.clock, Commons(tmp_path / "run"))
     a_session(play, registry, seconds=300)
     play.client(build.query(b"select 1"))
     play.upstream(b"D\0\2\0\0" + b"x" * 70_000)

@@ -1,0 +1,79 @@
+"""How a server shows itself to the outside: by pages of its own, or by its supervisor's, which speaks for several.
+
+Says that it is ready, answers how it does, and is told when it stops to accept. Knows no sessions. Invariant: what is
+shown is let go when accepting ends, so that another server can take its place while this one drains.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from proxy.config import Config
+from proxy.server import health, metrics
+from proxy.server.metrics import Family
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """What there is to see of a server. `ready`: why it cannot serve, None when it can; `look` tries it out first."""
+
+    ready: Callable[[], str | None]
+    look: Callable[[], str | None]
+    families: Callable[[], list[Family]]
+
+
+class Front(Protocol):
+    """See the module's text."""
+
+    async def open(self, views: Views) -> None:
+        """Begin to answer. Raises OSError."""
+
+    def ready(self, port: int, databases: dict[str, bool]) -> None:
+        """Sessions are accepted on this port."""
+
+    def close(self) -> None:
+        """None are accepted any more."""
+
+
+class OwnPages:
+    """One process that is the whole server: it has its own metrics port."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._port = 0
+        self._http: asyncio.Server | None = None
+
+    async def open(self, views: Views) -> None:
+        async def numbers() -> health.Answer:
+            return 200, metrics.CONTENT_TYPE, metrics.page(views.families())
+
+        async def readyz() -> health.Answer:
+            return said(views.look())
+
+        where = self._config.metrics
+        pages = {"/metrics": numbers, "/healthz": healthz, "/readyz": readyz}
+        self._http, self._port = await health.serve_http(where.host, where.port, pages)
+
+    def ready(self, port: int, databases: dict[str, bool]) -> None:
+        log.info("ready", port=port, metrics_port=self._port, host=self._config.listen.host, databases=databases)
+
+    def close(self) -> None:
+        if self._http is not None:
+            self._http.close()
+
+
+async def healthz() -> health.Answer:
+    """The process lives: it answers."""
+    return 200, health.TEXT, b"ok\n"
+
+
+def said(why: str | None) -> health.Answer:
+    """/readyz."""
+    return (200, health.TEXT, b"ready\n") if why is None else (503, health.TEXT, why.encode() + b"\n")
