@@ -8,11 +8,14 @@ is passed on that a limit leaves no room for.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from proxy.policy.model import Limits
 from proxy.units import format_size
 from proxy.wire.ledger import Owed
+
+if TYPE_CHECKING:
+    from proxy.session.commons import Tab
 
 FREE: Final = frozenset(
     (
@@ -25,23 +28,11 @@ ASK: Final = "SHOW daypass.budget tells what is left; ask the owner for a larger
 NARROW: Final = "Narrow the query with WHERE or LIMIT, or aggregate in the database."
 
 
-class Ground(Protocol):
-    """Where the processes that serve a grant keep together what it has used (`commons.Tab`)."""
-
-    def used(self) -> tuple[int, int]:
-        """Rows and bytes that all of them have put there."""
-
-    def put(self, rows: int, octets: int) -> None:
-        """These too."""
-
-    def wait(self, per_minute: int, now: float) -> float:
-        """As `Spent.wait`, for all of them."""
-
-
 class Spent:
-    """What one grant has used; `new_*` is not in the state yet. Without a `ground` one process counts it alone."""
+    """What one grant has used; `new_*` is not in the state yet. It stands on the `ground`
+    that processes share; without one this process counts alone."""
 
-    def __init__(self, rows: int = 0, octets: int = 0, ground: Ground | None = None) -> None:
+    def __init__(self, rows: int = 0, octets: int = 0, ground: Tab | None = None) -> None:
         self._ground = ground
         self._rows = rows
         self._octets = octets

@@ -162,6 +162,7 @@ class Tab:
         self.spent = Spent(ground=self)
 
     def used(self) -> tuple[int, int]:
+        """Rows and bytes that all processes have put here. RecordError."""
         data = self._read()
         rows, octets, _, _ = _head(data)
         for row in _table(data):
@@ -170,6 +171,7 @@ class Tab:
         return rows, octets
 
     def put(self, rows: int, octets: int) -> None:
+        """These go to clients of this process. RecordError."""
         self._rows += rows
         self._octets += octets
         try:
@@ -180,6 +182,7 @@ class Tab:
             raise
 
     def wait(self, per_minute: int, now: float) -> float:
+        """As `Spent.wait`, for the statements of all processes. RecordError."""
         with self._commons.alone():
             rows, octets, tokens, filled = _head(self._read())
             tokens, wait = refilled(tokens if filled else -1.0, filled, per_minute, now)
