@@ -4,6 +4,7 @@
 #   make demo      an embedded Postgres, sample data, a vendor's session through daypass, its replay
 #   make test      the test suite, against real Postgres servers and with real clients
 #   make test-slow what make test leaves out: the same on other servers, and longer
+#   make faults    break everything in every known way, and print what was reached; ARGS=--long takes most of an hour
 #   make check     ruff (lint, format), mypy --strict, import contracts
 #   make bench     pgbench directly, through PgBouncer where it is installed, and through daypass
 #   make bench-guard   what a verdict costs, and how long hostile statements hold other sessions up
@@ -17,7 +18,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-slow check format bench bench-guard corpus clean
+.PHONY: demo test test-slow faults check format bench bench-guard corpus clean
 .DEFAULT_GOAL := demo
 
 # The newest Python that fits; PYTHON=… chooses another.
@@ -46,6 +47,9 @@ test: $(VENV)/.dev
 
 test-slow: $(VENV)/.dev
 	$(PY) -m pytest -n $(JOBS) --dist loadfile -m slow $(ARGS)
+
+faults: $(VENV)/.dev
+	@exec $(PY) -m tests.faults $(ARGS)
 
 check: $(VENV)/.dev
 	$(PY) -m ruff check .

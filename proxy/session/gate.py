@@ -272,7 +272,7 @@ class Gate:
             return self._answers.limited(limited, range(first, talk.n + 1), extended=False)
         if not judgement.allowed and judgement.refusal is not None:
             return self._answers.deny(judgement.refusal, range(first, talk.n + 1), extended=False)
-        changes = self._unnamed()
+        changes = self._unnamed() if not talk.observe or _is_text(sql) else None
         for index, statement in enumerate(statements):
             if statement.kind in NAMING:
                 changes = changes or []
@@ -357,6 +357,15 @@ class Gate:
             return b""
         ledger.copying = False
         return None
+
+
+def _is_text(sql: bytes) -> bool:
+    """Whether a server takes this for text; what it cannot read drops nothing."""
+    try:
+        sql.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class _TooLong:

@@ -185,7 +185,7 @@ class Backend:
         self.received.append(Received("E", text, False))
         if text is None:
             return self._fail("34000")
-        if self.chance.random() < 0.05:
+        if text[:6].lower() == b"select" and self.tx != "E" and self.chance.random() < 0.05:
             return ROW + build.message(b"s", b"")
         return self._run(text, simple=False)
 

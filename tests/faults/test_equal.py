@@ -170,6 +170,7 @@ def random_conversations(make_house: Callable[..., House], mode: str, count: int
     converse(house, login, [random_conversation] * count, f"{SEED}/{mode}")
     sessions, statements, found = compare(house, log.settled(house.role))
     assert not found, "\n".join(found[:10])
+    assert not [line.message for line in house.pg.log() if "terminated by signal" in line.message]
     assert not [line for line in house.log() if line["event"] in ("session_bug", "judge_bug", "task_crashed")]
     figure(
         f"random conversations against a real server, {mode}",
