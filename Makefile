@@ -4,6 +4,7 @@
 #   make demo      an embedded Postgres, sample data, a vendor's session through daypass, its replay
 #   make test      the test suite, against real Postgres servers and with real clients
 #   make test-slow what make test leaves out: the same on other servers, and longer
+#   make faults    break everything in every known way, and print what was reached; ARGS=--long takes most of an hour
 #   make check     ruff (lint, format), mypy --strict, import contracts
 #   make compiled  the hot path compiled by mypyc in a copy of the tree, .compiled; wants a C compiler
 #   make test-compiled  make test on that copy
@@ -20,7 +21,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-slow check format compiled test-compiled bench bench-guard conformance corpus clean
+.PHONY: demo test test-slow faults check format compiled test-compiled bench bench-guard conformance corpus clean
 .DEFAULT_GOAL := demo
 
 # The newest Python that fits; PYTHON=… chooses another.
@@ -49,6 +50,9 @@ test: $(VENV)/.dev
 
 test-slow: $(VENV)/.dev
 	$(PY) -m pytest -n $(JOBS) --dist loadfile -m slow $(ARGS)
+
+faults: $(VENV)/.dev
+	@exec $(PY) -m tests.faults $(ARGS)
 
 check: $(VENV)/.dev
 	$(PY) -m ruff check .

@@ -24,6 +24,8 @@ from proxy.wire.framing import HEADER
 from proxy.wire.framing import PARSE as PARSE_MESSAGE
 from proxy.wire.ledger import BIND, CLOSE, DESCRIBE, EXECUTE, PARSE, Owed
 
+NO_PORTAL: Final = b" "
+"""The name under which a server is asked for the unnamed portal that it does not have."""
 PORTAL_DESCRIBED: Final = Owed(DESCRIBE)
 """Has nothing of its own, so one entry stands for all."""
 
@@ -132,11 +134,14 @@ class Extended:
         talk = self._talk
         name = client.execute(data, pos, stop)
         portal = talk.names.portals.get(name[:NAME_BYTES])
+        elsewhere: bytes | None = None
         if portal is None:
             if not talk.observe:
                 no = refusal("no portal", name=name.decode("utf-8", "replace"))
                 return self._answers.bad_name(no, None, b"", name)
             portal = Portal("", self._unknown(), None)
+            # See Gate._unnamed: not even the server may look for what a Query left under the empty name.
+            elsewhere = build.execute(NO_PORTAL) if not name else None
         talk.settle(portal)
         prepared = portal.prepared
         statement = prepared.statement
@@ -175,7 +180,7 @@ class Extended:
                 talk.denied(n, no_name.sqlstate, "name")
                 return self._answers.answer(no_name, extended=True)
         talk.ledger.entries.append(Owed(EXECUTE, n, talk.active, made, prepared.judgement))
-        return None
+        return elsewhere
 
     def _limited(self, prepared: Prepared) -> Ended | None:
         """The limit that does not let a prepared statement run now."""

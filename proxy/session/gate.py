@@ -349,7 +349,7 @@ class Gate:
             return self._answers.limited(limited, range(first, talk.n + 1), extended=False)
         if not judgement.allowed and judgement.refusal is not None:
             return self._answers.deny(judgement.refusal, range(first, talk.n + 1), extended=False)
-        changes: list[tuple[int, list[Change]]] | None = None
+        changes = self._unnamed() if not talk.observe or _is_text(sql) else None
         for index, statement in enumerate(statements):
             if statement.kind in NAMING:
                 changes = changes or []
@@ -366,6 +366,16 @@ class Gate:
         talk.ledger.entries.append(entry)
         talk.names.group += 1
         return build.query(judgement.forward) if judgement.edits else None
+
+    def _unnamed(self) -> list[tuple[int, list[Change]]] | None:
+        """A Query drops the unnamed statement and portal, whatever becomes of it.
+
+        An Execute of that portal must not pass. Where the Query failed inside a transaction the server finds what it
+        left behind under the empty name, and reads memory that is no longer there: a backend of Postgres 18 died of it.
+        """
+        names = self._talk.names
+        made = [names.put(kept, b"", None) for kept in (names.statements, names.portals) if b"" in kept]
+        return [(-1, made)] if made else None
 
     def _settle(self, statements: tuple[Statement, ...]) -> None:
         talk = self._talk
@@ -419,6 +429,15 @@ class Gate:
         """A COPY reads this message as the end of its data, in error: its own answer would never come."""
         if self._talk.ledger.copying:
             raise ProtocolViolation(f"unexpected message type 0x{kind:02X} during COPY from stdin")
+
+
+def _is_text(sql: bytes) -> bool:
+    """Whether a server takes this for text; what it cannot read drops nothing."""
+    try:
+        sql.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class _TooLong:

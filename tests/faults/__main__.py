@@ -37,7 +37,7 @@ class Figures:
 
 def table(rows: list[tuple[str, ...]]) -> str:
     """The rows as a Markdown table that is readable as text too."""
-    cells = [HEAD, *((row[0][:1].lower() + row[0][1:], *row[1:]) for row in rows)]
+    cells = [HEAD, *rows]
     widths = [max(len(row[i]) for row in cells) for i in range(len(HEAD))]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells

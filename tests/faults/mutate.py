@@ -19,7 +19,7 @@ from proxy.policy.judge import Judges
 from proxy.wire import framing
 from tests.faults.bench import Bench, Broken
 from tests.faults.scripted import Backend
-from tests.faults.streams import mutated, noisy, pieces, stream
+from tests.faults.streams import likely, mutated, noisy, pieces, stream
 
 KINDS = ("client", "true", "upstream")
 
@@ -63,7 +63,7 @@ def one(judges: Sequence[Judges], seed: int, number: int) -> Bench:
 
 
 def _true(bench: Bench, chance: random.Random) -> None:
-    data = b"".join(stream(chance))
+    data = b"".join(likely(chance, 6) if chance.random() < 0.5 else stream(chance))
     alone = Backend(random.Random(), bench.backend.fails)
     alone.chance.setstate(bench.backend.chance.getstate())
     bench.run(pieces(data, chance))

@@ -120,6 +120,16 @@ class Backend:
         elif first in (b"commit", b"rollback"):
             self.tx = "I"
             self.portals.clear()
+        elif first == b"prepare" and len(words) > 3:
+            if words[1] in self.statements:
+                return self._fail("42P05", simple=simple)
+            self.statements[words[1]] = text
+        elif first == b"deallocate" and len(words) > 1:
+            if self.statements.pop(words[1], None) is None:
+                return self._fail("26000", simple=simple)
+        elif first == b"discard":
+            self.statements.clear()
+            self.portals.clear()
         if first == b"copy" and b"stdin" in words:
             self.copying = "Q" if simple else "E"
             return build.message(b"G", b"\0\0\0")
@@ -175,7 +185,7 @@ class Backend:
         self.received.append(Received("E", text, False))
         if text is None:
             return self._fail("34000")
-        if self.chance.random() < 0.05:
+        if text[:6].lower() == b"select" and self.tx != "E" and self.chance.random() < 0.05:
             return ROW + build.message(b"s", b"")
         return self._run(text, simple=False)
 

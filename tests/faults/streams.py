@@ -24,6 +24,12 @@ TEXTS = (
     b"select count(*) from orders o join customers c on c.id = o.customer_id", b"set search_path to hr",
     b"select '" + b"x" * 1990 + b"'", b"select '" + b"x" * 3000 + b"'", b"table customers",
 )  # fmt: skip
+GOOD = (
+    b"select 1", b"select id, name from products", b"select email from customers limit 3", b"select 1; select 2;",
+    b"begin", b"commit", b"rollback", b"copy (select id from orders) to stdout", b"prepare a as select 7 as seven",
+    b"execute a", b"execute b", b"deallocate a", b"select 1/0", b"declare c cursor for select id from orders",
+    b"fetch 3 from c", b"show search_path", b"select count(*) from orders", b"discard all",
+)  # fmt: skip
 NAMES = (b"", b"", b"", b"a", b"b", b"\xff\xfe", b"n" * 63, b"n" * 70)
 JUNK = (b"\0", b"\xff", b"\x7f\xff\xff\xff", b"\x80\0\0\0", b"\0\0\0\4", b"\0\0\0\3", b"Q", b"S\0\0\0\4")
 
@@ -71,6 +77,28 @@ def message(chance: random.Random) -> bytes:
 def stream(chance: random.Random) -> list[bytes]:
     """A conversation of a few messages, most often well-formed ones."""
     return [message(chance) for _ in range(chance.randrange(1, 14))]
+
+
+def likely(chance: random.Random, units: int) -> list[bytes]:
+    """A conversation most of which a server carries out: whole statements, names that were made before, Syncs."""
+    messages: list[bytes] = []
+    for _ in range(units):
+        draw = chance.random()
+        text = chance.choice(GOOD if chance.random() < 0.8 else TEXTS)
+        name = chance.choice((b"", b"", b"a", b"b"))
+        again = (build.bind(b"", name), build.execute(b"", chance.choice((0, 0, 0, 2))))
+        if draw < 0.35:
+            messages.append(build.query(text))
+        elif draw < 0.6:
+            made = (build.close(STATEMENT, name), build.parse(name, text))
+            messages += [*made, *(again if chance.random() < 0.8 else ())]
+        elif draw < 0.85:
+            messages += again
+        elif draw < 0.9:
+            messages.append(message(chance))
+        if chance.random() < 0.75:
+            messages.append(build.SYNC)
+    return messages
 
 
 def mutated(chance: random.Random) -> bytes:

@@ -21,7 +21,7 @@ from proxy.wire import build
 from tests.faults.conftest import Figure
 from tests.faults.equality import ServerLog, compare
 from tests.faults.scale import LONG, SEED
-from tests.faults.streams import stream
+from tests.faults.streams import likely, stream
 from tests.live.house import POLICY, House
 from tests.live.raw import Raw
 
@@ -110,7 +110,7 @@ def random_conversation(house: House, login: Login, chance: random.Random) -> No
         reader = threading.Thread(target=raw.rest)
         reader.start()
         try:
-            for message in stream(chance) + stream(chance) + stream(chance):
+            for message in likely(chance, 25) + stream(chance):
                 raw.send(message)
             raw.send(build.SYNC, build.TERMINATE)
         except OSError:
@@ -170,6 +170,7 @@ def random_conversations(make_house: Callable[..., House], mode: str, count: int
     converse(house, login, [random_conversation] * count, f"{SEED}/{mode}")
     sessions, statements, found = compare(house, log.settled(house.role))
     assert not found, "\n".join(found[:10])
+    assert not [line.message for line in house.pg.log() if "terminated by signal" in line.message]
     assert not [line for line in house.log() if line["event"] in ("session_bug", "judge_bug", "task_crashed")]
     figure(
         f"random conversations against a real server, {mode}",
@@ -183,7 +184,7 @@ def random_conversations(make_house: Callable[..., House], mode: str, count: int
 def test_random_conversations_are_recorded_as_postgres_ran_them(
     make_house: Callable[..., House], figure: Figure, mode: str
 ) -> None:
-    random_conversations(make_house, mode, 40, figure)
+    random_conversations(make_house, mode, 16, figure)
 
 
 @pytest.mark.slow
@@ -191,4 +192,4 @@ def test_random_conversations_are_recorded_as_postgres_ran_them(
 def test_many_random_conversations_are_recorded_as_postgres_ran_them(
     make_house: Callable[..., House], figure: Figure, mode: str
 ) -> None:
-    random_conversations(make_house, mode, 2_000 if LONG else 400, figure)
+    random_conversations(make_house, mode, 2_000 if LONG else 300, figure)

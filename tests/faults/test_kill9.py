@@ -37,9 +37,9 @@ async def busy(house: House, login: tuple[str, str], name: str, ran: list[str]) 
             step = 0
             while True:
                 step += 1
-                await conn.execute(f"select {step} as killed_{name}_{step}")
-                await conn.fetchval(f"select $1::int as killed_{name}_{step}_x", step)
-                await conn.execute(f"select 1 as killed_{name}_{step}_y; select 2 as killed_{name}_{step}_z")
+                await conn.execute(f"select {step} as slain_{name}_{step}")
+                await conn.fetchval(f"select $1::int as slain_{name}_{step}_x", step)
+                await conn.execute(f"select 1 as slain_{name}_{step}_y; select 2 as slain_{name}_{step}_z")
                 ran.append(name)
         finally:
             conn.terminate()
@@ -72,7 +72,7 @@ def test_kill_9_at_random_points_loses_nothing(make_house: Callable[..., House],
     read: set[str] = set()
     for point in range(POINTS):
         rounds += asyncio.run(killed(house, login, point, chance.random() * 0.4))
-        ran = [line.text for lines in log.settled(house.role).values() for line in lines if "killed_" in line.text]
+        ran = [line.text for lines in log.settled(house.role).values() for line in lines if "slain_" in line.text]
         recorded: set[str] = set()
         for path in house.recordings():
             if path.name not in read:

@@ -17,6 +17,7 @@ import psycopg
 import pytest
 
 from proxy.wire import build
+from tests.faults.conftest import Figure
 from tests.live.house import House, until
 from tests.live.raw import Raw, fatal
 
@@ -31,7 +32,9 @@ def good_login(house: House, login: tuple[str, str]) -> float:
     return time.monotonic() - began
 
 
-def test_a_thousand_silent_connections_cost_little_and_keep_nobody_out(make_house: Callable[..., House]) -> None:
+def test_a_thousand_silent_connections_cost_little_and_keep_nobody_out(
+    make_house: Callable[..., House], figure: Figure
+) -> None:
     house = make_house(login_timeout="3s", limits={"connections": 400}).start()
     login = house.grant()
     with Raw(house.port).login(login) as session:
@@ -53,6 +56,12 @@ def test_a_thousand_silent_connections_cost_little_and_keep_nobody_out(make_hous
         assert grown < 16 << 20, f"{grown >> 20} MiB for 1000 silent connections"
     events = [entry["event"] for entry in house.log()]
     assert events.count("login_timeout") + events.count("login_dropped") == 1000
+    figure(
+        "silent connections",
+        "1,000 at once, limits.connections 400",
+        f"a good login took {seconds:.2f} s; memory +{grown >> 20} MiB",
+        "1 s; 16 MiB",
+    )
 
 
 @pytest.mark.parametrize(
@@ -309,7 +318,7 @@ def test_a_slow_reader_of_a_large_result_costs_no_memory(house: House) -> None:
         assert good_login(house, login) < 2
 
 
-def test_a_flood_of_refused_statements_by_a_client_that_never_reads(house: House) -> None:
+def test_a_flood_of_refused_statements_by_a_client_that_never_reads(house: House, figure: Figure) -> None:
     login = house.grant()
     with Raw(house.port, timeout=3) as raw:
         raw.login(login)
@@ -322,5 +331,12 @@ def test_a_flood_of_refused_statements_by_a_client_that_never_reads(house: House
                 sent += len(flood)
         except TimeoutError:
             pass
-        assert house.memory() - before < 24 << 20
+        grown = house.memory() - before
+        assert grown < 24 << 20
         assert sent < 2000 * len(flood), "daypass stops reading from a client that does not read"
+    figure(
+        "a flood of refused statements, never read",
+        f"{sent >> 20} MiB before daypass stopped reading",
+        f"memory +{grown >> 20} MiB",
+        "24 MiB",
+    )

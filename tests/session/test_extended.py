@@ -17,6 +17,7 @@ from tests.session.playbook import (
     BOUND,
     CLOSED,
     COLUMNS,
+    FAILED,
     IDLE,
     IN_BLOCK,
     NO_DATA,
@@ -349,3 +350,32 @@ def test_a_statement_inside_of_copy_data_ends_the_session(make_play: Callable[..
     at_once.client(build.query(b"copy t from stdin") + message)
     at_once.upstream(COPY_IN)
     assert at_once.client_heard()[-1] == "FATAL 08P01"
+
+
+def test_a_query_drops_the_unnamed_portal_and_statement(play: Playbook) -> None:
+    """An Execute of what a failed Query leaves behind would crash the server's backend."""
+    play.client(build.query(b"begin"), *ALLOWED, build.SYNC)
+    play.upstream(complete("BEGIN"), IN_BLOCK, WENT_WELL, IN_BLOCK)
+    play.client(build.query(b"select 1/0"))
+    play.upstream(error(), FAILED)
+    play.client_heard(), play.upstream_heard()
+    play.client(build.execute(), build.SYNC)
+    assert play.upstream_heard() == ["Sync"]
+    play.upstream(FAILED)
+    assert play.client_heard() == ["ERROR 34000", "Ready E"]
+    play.client(build.bind(b"", b""), build.SYNC)
+    assert play.upstream_heard() == ["Sync"]
+
+
+def test_observe_mode_asks_for_no_unnamed_portal_that_is_not_there(make_play: Callable[..., Playbook]) -> None:
+    play = make_play(WATCHER, observe=True)
+    play.client(build.execute(b"", 5), build.execute(b"a"), build.SYNC)
+    assert play.upstream_heard() == ["Execute  ", "Execute a", "Sync"]
+    assert play.to_upstream.data == b""
+
+
+def test_a_query_that_is_skipped_makes_no_names(play: Playbook) -> None:
+    prepare(play, b"p", b"select 1")
+    play.client(*ALLOWED, build.query(b"deallocate p; prepare p as select 2"), build.SYNC)
+    play.upstream(error(), IDLE)
+    assert run(play, b"p") == "select 1"
