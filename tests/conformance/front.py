@@ -112,4 +112,4 @@ def _create(server: PostgresServer, database: str) -> None:
 
 def _has_contrib(server: PostgresServer) -> bool:
     with psycopg.connect(server.dsn()) as conn:
-        return conn.execute("select from pg_available_extensions where name = 'bloom'").fetchone() is not None
+        return conn.execute("select from pg_available_extensions where name = 'pgcrypto'").fetchone() is not None

@@ -44,6 +44,7 @@ KNOWN: Final[tuple[Known, ...]] = (
     Known("pg8000", "test/*/test_connection.py::test*[Pp]assword", ONE_DATABASE),
     Known("pg8000", "test/*/test_connection.py::test_scram_sha_256", ONE_DATABASE),
     Known("django", "backends.postgresql.*.test_nodb_cursor*", ONE_DATABASE),
+    Known("django", "postgres_tests.test_signals.*.test_register_type_handlers_no_db", ONE_DATABASE),
     Known("django", "backends.postgresql.test_creation.*.test_create_test_db", ONE_DATABASE),
     Known("pg8000", "test/*/test_connection.py::test_password_bytes", OWN_ROLE),
     Known("pg8000", "test/*/test_connection.py::test_Connection_plain_socket", NO_DATABASE),
