@@ -9,6 +9,7 @@
 #   make test-compiled  make test on that copy
 #   make bench     pgbench directly, through PgBouncer where it is installed, and through daypass, compiled
 #   make bench-guard   what a verdict costs, and how long hostile statements hold other sessions up
+#   make conformance   the drivers' own test suites, directly and through daypass
 #   make corpus    the evasion corpus in CORPUS, where there is one
 #   make clean     removes .venv and every cache
 
@@ -19,7 +20,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-slow check format compiled test-compiled bench bench-guard corpus clean
+.PHONY: demo test test-slow check format compiled test-compiled bench bench-guard conformance corpus clean
 .DEFAULT_GOAL := demo
 
 # The newest Python that fits; PYTHON=… chooses another.
@@ -74,10 +75,13 @@ bench: compiled
 bench-guard: $(VENV)/.dev
 	@exec $(PY) -m tests.bench.guard $(ARGS)
 
+conformance: $(VENV)/.dev
+	@exec $(PY) -m tests.conformance $(ARGS)
+
 corpus: $(VENV)/.dev
 	@test -x "$(CORPUS)/prove" || { echo "no corpus at $(CORPUS); name one with make corpus CORPUS=DIR" >&2; exit 2; }
 	@exec $(PY) -m tests.support.corpus "$(CORPUS)" $(ARGS)
 
 clean:
-	rm -rf $(VENV) .compiled .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	rm -rf $(VENV) .compiled .conformance .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -29,12 +29,14 @@ HOT = (
     "proxy/session/talk.py",
     "proxy/session/answers.py",
     "proxy/session/naming.py",
+    "proxy/session/streaming.py",
     "proxy/session/extended.py",
     "proxy/session/gate.py",
     "proxy/session/results.py",
     "proxy/session/relay.py",
     "proxy/server/channel.py",
     "recorder/chain.py",
+    "recorder/forms.py",
     "recorder/journal.py",
 )
 """All in one group: calls between them are C calls."""

@@ -86,6 +86,7 @@ async def _serve(config: Config, clock: Clock, traces: Traces | None) -> int:
             config.recording.dir,
             durability=config.recording.durability,
             now=clock.now,
+            microseconds=clock.microseconds,
             fatal=lambda reason: log.error("recording_unwritable", reason=reason),
         )
         for found in recorder.recovered:

@@ -21,6 +21,10 @@ class Clock(Protocol):
         """The wall clock: aware, in UTC."""
         ...
 
+    def microseconds(self) -> int:
+        """The wall clock in microseconds since 1970, for those who ask often."""
+        ...
+
     def monotonic(self) -> float:
         """Seconds since some fixed point; only differences mean something."""
         ...
@@ -37,6 +41,9 @@ class SystemClock:
 
     def now(self) -> datetime:
         return datetime.now(UTC)
+
+    def microseconds(self) -> int:
+        return time.time_ns() // 1000
 
     def monotonic(self) -> float:
         return time.monotonic()
@@ -59,6 +66,9 @@ class FakeClock:
 
     def now(self) -> datetime:
         return self._now
+
+    def microseconds(self) -> int:
+        return (self._now - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
     def monotonic(self) -> float:
         return self._monotonic

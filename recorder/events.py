@@ -57,7 +57,7 @@ class Statement(Event, frozen=True, kw_only=True, omit_defaults=True, tag="state
 
 class Outcome(Event, frozen=True, kw_only=True, omit_defaults=True, tag="outcome"):
     """How statement `n` ended. `bytes` are those of its rows on the wire, `ms` its time; `sqlstate` None means
-    success."""
+    success. `sent` is false where nothing of the statement went upstream."""
 
     n: int
     rows: int
@@ -65,6 +65,7 @@ class Outcome(Event, frozen=True, kw_only=True, omit_defaults=True, tag="outcome
     ms: float
     sqlstate: str | None
     tag: str | None = None
+    sent: bool = True
 
 
 class Notice(Event, frozen=True, kw_only=True, omit_defaults=True, tag="notice"):
@@ -137,6 +138,14 @@ def encode(event: Event) -> bytes:
     except (UnicodeEncodeError, OverflowError, TypeError, ValueError):
         fields = {name: _plain(getattr(event, name)) for name in event.__struct_fields__}
         return _encoder.encode({"event": type(event).__struct_config__.tag, **fields})
+
+
+def encode_values(values: list[Any]) -> bytes:
+    """A list as JSON, whatever is in it, as `encode` writes it."""
+    try:
+        return _encoder.encode(values)
+    except (UnicodeEncodeError, OverflowError, TypeError, ValueError):
+        return _encoder.encode(_plain(values))
 
 
 def _plain(value: Any) -> Any:

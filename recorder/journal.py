@@ -16,6 +16,7 @@ from pathlib import Path
 from recorder import chain, files, recovery
 from recorder.events import Event, SessionEnd, SessionStart, encode
 from recorder.files import RecordError
+from recorder.forms import Stamps
 from recorder.nodelog import At, Checkpoint, NodeLog, Opened, Seal
 from recorder.shared import Installation
 
@@ -66,10 +67,14 @@ class Recording:
 
     def append(self, event: Event) -> None:
         """Chain the event into the buffer; no I/O. RecordError when the recording is broken or closed."""
+        self.append_encoded(encode(event))
+
+    def append_encoded(self, body: bytes) -> None:
+        """As `append`, for an event that is JSON already (`encode`, `Form.fill`)."""
         if self._fd < 0 or self.broken is not None:
             raise RecordError(self.broken or f"recording {self.id} is closed")
         recorder = self._recorder
-        line = chain.compose(self._seq + 1, chain.stamp(recorder.now()), self._prev, encode(event))
+        line = chain.compose(self._seq + 1, recorder.stamp(), self._prev, body)
         self._prev = _sha256(line).hexdigest()
         self._seq += 1
         if not self._lines:
@@ -213,7 +218,8 @@ class Recorder:
     when any of it fails.
 
     durability: `write` survives the death of the process; `fsync` also a power cut (each flush waits for the disk).
-    now: aware time in UTC. fatal: called with the reason when the record turns unwritable.
+    now: aware time in UTC; microseconds: the same since 1970, a quicker way to it where there is one.
+    fatal: called with the reason when the record turns unwritable.
     """
 
     def __init__(
@@ -224,12 +230,14 @@ class Recorder:
         now: Callable[[], datetime],
         fatal: Callable[[str], None] | None = None,
         free_floor: int = FREE_FLOOR,
+        microseconds: Callable[[], int] | None = None,
     ) -> None:
         if durability not in ("write", "fsync"):
             raise ValueError(f"durability is write or fsync, not {durability!r}")
         self.directory = directory.absolute()
         self.sync = durability == "fsync"
         self.now = now
+        self.stamp = Stamps(microseconds).now if microseconds is not None else lambda: chain.stamp(now())
         self.waiting: set[Recording | InstallationRecording] = set()
         self._fatal = fatal
         self._floor = free_floor

@@ -136,7 +136,10 @@ class Player:
         elif statement.verdict == "mask":
             self._below(f"masked: {reason}", "yellow")
         elif statement.rule and statement.rule.startswith("observe."):
-            self._below(f"would be refused by rule {statement.rule[8:]}: {reason}", "yellow")
+            rule = statement.rule.removeprefix("observe.")
+            would = {"allow": "", "mask": "would be masked: "}.get(rule, f"would be refused by rule {rule}: ")
+            if would or reason:
+                self._below(would + reason, "yellow")
         if self._rewritten and statement.rewritten:
             self._below(f"ran as: {visible(statement.rewritten)}", "dim")
 

@@ -30,6 +30,8 @@ from proxy.policy.substitute import Edit
 
 log = structlog.get_logger()
 
+SPACE = " \t\n\r\f\v"
+"""What Postgres takes for space. Python takes more, and a text without it would be another text."""
 CACHE_TEXTS = 8192
 CACHE_TEXT_BYTES = 16 << 10
 _TOO_HEAVY = ("limit.text", "limit.nesting")
@@ -114,7 +116,7 @@ def _partly(tables: list[str]) -> str:
 
 def _with_text(same: Judgement, sql: bytes) -> Judgement:
     """The same verdict on another text of its shape."""
-    return replace(same, statements=(replace(same.statements[0], sql=sql.decode().strip()),), forward=sql)
+    return replace(same, statements=(replace(same.statements[0], sql=sql.decode().strip(SPACE)),), forward=sql)
 
 
 class Judges(Protocol):
@@ -310,12 +312,12 @@ class Judge:
         return judged.kind in ("fetch", "move", "execute") and not self._policy.whole
 
     def _statement(self, sql: bytes, raw: RawStatement, judged: Judged) -> Statement:
-        text = sql[raw.start : raw.end].decode(errors="replace").strip()
+        text = sql[raw.start : raw.end].decode(errors="backslashreplace").strip(SPACE)
         refused = judged.refused
         rewritten = None
         if judged.edits and not refused:
             local = [Edit(e.start - raw.start, e.end - raw.start, e.new) for e in judged.edits]
-            rewritten = substitute.apply(sql[raw.start : raw.end], local).decode().strip()
+            rewritten = substitute.apply(sql[raw.start : raw.end], local).decode().strip(SPACE)
             if self.bound.key:
                 rewritten = rewritten.replace(self.bound.key, "…")
         position = None
@@ -394,10 +396,13 @@ class Both:
 
 
 def both(pinned: Judge, current: Judge) -> Judges:
-    """One judge for a grant: the pinned revision alone where nothing changed."""
-    if pinned.policy.revision == current.policy.revision:
+    """One judge for a grant: the pinned revision alone where nothing changed.
+
+    What only observes refuses and changes nothing, so beside it the other one alone decides.
+    """
+    if pinned.policy.revision == current.policy.revision or pinned.policy.mode == "observe":
         return current
-    return Both(pinned, current)
+    return pinned if current.policy.mode == "observe" else Both(pinned, current)
 
 
 def startup_settings(policy: Policy, server_version_num: int, limits: Limits | None = None) -> dict[str, str]:

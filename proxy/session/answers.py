@@ -131,11 +131,11 @@ class Answers:
         Raises Pause as `Talk.judgement` does, unless `wait` is false.
         """
         talk = self._talk
-        if prepared is None:
+        if prepared is None or (prepared.unread and not talk.observe):
             # In observe mode the server may say so itself.
             missing = refusal("no statement", name=name) if name else refusal("no unnamed statement")
             return None if talk.observe else missing
-        if prepared.judge is talk.judge:
+        if prepared.judge is talk.judge or prepared.unread:
             return None
         judge = talk.judgement if wait else talk.judge.judge
         found = judge(prepared.sql, prepared.types)

@@ -14,12 +14,14 @@ from msgspec.structs import replace
 
 from proxy.session.answers import Answers
 from proxy.session.budget import Ended
-from proxy.session.names import NAMING, Change, Portal, Prepared
+from proxy.session.names import NAME_BYTES, NAMING, Change, Portal, Prepared
 from proxy.session.naming import follow
 from proxy.session.refusals import refusal
+from proxy.session.streaming import Streamed, not_kept, unread
 from proxy.session.talk import Talk
 from proxy.wire import build, client, params
 from proxy.wire.framing import HEADER
+from proxy.wire.framing import PARSE as PARSE_MESSAGE
 from proxy.wire.ledger import BIND, CLOSE, DESCRIBE, EXECUTE, PARSE, Owed
 
 PORTAL_DESCRIBED: Final = Owed(DESCRIBE)
@@ -64,7 +66,9 @@ class Extended:
                 talk.record(statement, protocol="parse", name=shown)
             return self._answers.deny(judgement.refusal, range(first, talk.n + 1), extended=True)
         names = talk.names
-        if not names.room(len(sql)):
+        if talk.observe:
+            names.make_room(len(sql))
+        elif not names.room(len(sql)):
             return self._answers.bad_name(refusal("too many names"), None, name, b"")
         special = None if judgement.plain else judgement
         prepared = Prepared(sql, types, statements[0] if statements else None, talk.judge, special)
@@ -78,16 +82,19 @@ class Extended:
         talk = self._talk
         names = talk.names
         name, source, formats, raw = client.bind(data, pos, stop)
-        prepared = names.statement(source)
         if self._bound is not None:
             self._record_bind(*self._bound)
+        prepared = names.statements.get(source[:NAME_BYTES])
+        talk.settle(prepared)
         if prepared is None or prepared.judge is not talk.judge:
             no = self._answers.usable(prepared, source.decode("utf-8", "replace"))
             if no is not None:
                 return self._answers.bad_name(no, prepared, source, name)
         if prepared is None:
-            prepared = Prepared(b"", (), None, talk.judge)
-        if not names.room(stop - pos):
+            prepared = self._unknown()
+        if talk.observe:
+            names.make_room(stop - pos)
+        elif not names.room(stop - pos):
             return self._answers.bad_name(refusal("too many names"), prepared, source, name)
         values = params.decode_all(raw, formats, prepared.types) if raw else []
         portal = Portal(source.decode("utf-8", "surrogateescape"), prepared, values, stop - pos)
@@ -97,24 +104,48 @@ class Extended:
         self._bound = (portal, entry, name)
         return None
 
+    def streamed(self, message: Streamed) -> None:
+        """A Parse or Bind has passed that is too long to be kept; nothing is refused in this session."""
+        self.record_unexecuted()
+        talk = self._talk
+        names = talk.names
+        if message.kind == PARSE_MESSAGE:
+            name = message.head[0]
+            text = Prepared(b"", (), unread(message.reason), talk.judge, unread=True)
+            entry = Owed(PARSE, 0, talk.active, [names.put(names.statements, name, text)])
+            self._parsed = (text, entry, name)
+        else:
+            name, statement = message.head
+            prepared = names.statements.get(statement[:NAME_BYTES]) or self._unknown()
+            portal = Portal(statement.decode("utf-8", "surrogateescape"), prepared, [], unread=message.reason)
+            entry = Owed(BIND, 0, talk.active, [names.put(names.portals, name, portal)], prepared.judgement)
+            self._bound = (portal, entry, name)
+        talk.ledger.entries.append(entry)
+
+    def _unknown(self) -> Prepared:
+        """What stands for a name that daypass does not know, where the server may say what it thinks of it."""
+        statement = unread("nothing is known under this name", "observe.name")
+        return Prepared(b"", (), statement, self._talk.judge, unread=True)
+
     def execute(self, data: bytes, pos: int, stop: int) -> bytes | None:
         """Run a portal: this is the statement that the record shows."""
         talk = self._talk
         name = client.execute(data, pos, stop)
-        portal = talk.names.portal(name)
+        portal = talk.names.portals.get(name[:NAME_BYTES])
         if portal is None:
             if not talk.observe:
                 no = refusal("no portal", name=name.decode("utf-8", "replace"))
                 return self._answers.bad_name(no, None, b"", name)
-            portal = Portal("", Prepared(b"", (), None, talk.judge), None)
+            portal = Portal("", self._unknown(), None)
+        talk.settle(portal)
         prepared = portal.prepared
+        statement = prepared.statement
+        if statement is not None and statement.kind == "execute":
+            talk.settle(talk.names.statements.get((statement.name or "").encode()[:NAME_BYTES]))
         if prepared.judge is not talk.judge:
             no_longer = self._answers.usable(prepared, portal.name)
             if no_longer is not None:
                 return self._answers.bad_name(no_longer, prepared, portal.name.encode("utf-8", "replace"), name)
-        statement = prepared.statement
-        if statement is not None and statement.kind == "execute":
-            talk.names.statement((statement.name or "").encode())
         limited = self._limited(prepared)
         if limited is not None and statement is not None:
             n = talk.record(
@@ -132,14 +163,11 @@ class Extended:
         portal.runs += 1
         # A portal that is executed again goes on where it was suspended, and so does an SQL cursor.
         fresh = portal.runs == 1 and portal.params is not None
-        n = talk.record(
-            statement,
-            protocol="extended",
-            params=portal.params if fresh else None,
-            name=portal.name,
-            portal=name.decode("utf-8", "surrogateescape") if name else "",
-            kind="" if fresh else "fetch",
-        )
+        if portal.unread:
+            shown = name.decode("utf-8", "surrogateescape")
+            n = talk.record(portal.shown, protocol="extended", name=portal.name, portal=shown)
+        else:
+            n = talk.record_run(prepared, portal.params if fresh else None, portal.name, name, fresh=fresh)
         made: list[Change] | None = None
         if fresh and statement is not None and statement.kind in NAMING:
             no_name, made = follow(statement, talk, self._answers)
@@ -159,7 +187,7 @@ class Extended:
     def describe(self, data: bytes, pos: int, stop: int) -> bytes | None:
         """Note which statement's parameter types the answer will tell; the record of later values needs them."""
         what, name = client.target(data, pos, stop)
-        prepared = self._talk.names.statement(name) if what == client.STATEMENT else None
+        prepared = self._talk.names.statements.get(name[:NAME_BYTES]) if what == client.STATEMENT else None
         self._talk.ledger.entries.append(PORTAL_DESCRIBED if prepared is None else Owed(DESCRIBE, undo=prepared))
         return None
 
@@ -176,7 +204,7 @@ class Extended:
         entry.n = self._talk.record(
             prepared.statement,
             protocol="parse",
-            sql=prepared.sql.decode("utf-8", "surrogateescape"),
+            sql=prepared.shown,
             name=name.decode("utf-8", "surrogateescape"),
         )
 
@@ -184,14 +212,10 @@ class Extended:
         """Planning may already compute with the values of a Bind."""
         self._bound = None
         entry.n = self._talk.record(
-            portal.prepared.statement,
+            portal.shown,
             protocol="bind",
-            params=portal.params,
+            sql=portal.prepared.shown,
+            params=None if portal.unread else portal.params,
             name=portal.name,
             portal=name.decode("utf-8", "surrogateescape"),
         )
-
-
-def not_kept(size: int, digest: str) -> str:
-    """What the record says about a message that was thrown away."""
-    return f"a message of {size} bytes, not kept; its SHA-256 is {digest}"

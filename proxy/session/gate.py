@@ -13,11 +13,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
+from proxy.policy.judge import Statement
+from proxy.session import streaming
 from proxy.session.answers import Answers, limited_by
-from proxy.session.extended import Extended, not_kept
-from proxy.session.names import NAMING, Change, InDoubt
+from proxy.session.extended import Extended
+from proxy.session.names import NAME_BYTES, NAMING, Change
 from proxy.session.naming import follow
 from proxy.session.refusals import refusal
+from proxy.session.streaming import LONGEST_HEAD, STREAMED, Streamed, not_kept
 from proxy.session.talk import STATUS, Pause, Talk
 from proxy.wire import build, client
 from proxy.wire import ledger as owed
@@ -80,6 +83,7 @@ class Gate:
         "_passing",
         "_pause",
         "_reply",
+        "_streamed",
         "_talk",
         "_too_long",
         "_wanted",
@@ -107,6 +111,8 @@ class Gate:
         """How many bytes `_held` must have before walking again can get further."""
         self._discard = 0
         self._passing = 0
+        self._streamed: Streamed | None = None
+        """The message that passes in pieces, where it is more than COPY data."""
         self._too_long: _TooLong | None = None
         self.terminated = False
         self._pause = pause
@@ -162,6 +168,7 @@ class Gate:
         if self._passing:
             pos = min(self._passing, end)
             self._passing -= pos
+            self._stream(data, 0, pos)
         elif self._discard:
             pos = mark = min(self._discard, end)
             parts.append(self._drop(data, 0, pos))
@@ -174,8 +181,13 @@ class Gate:
             if length > SMALL or stop > end or length < 4:
                 if length > self._limit(kind, length):
                     step = min(stop, end) - pos
-                    if self._passes(kind, length):
+                    passes = self._passes(kind, length, data, pos)
+                    if passes is None:
+                        self._wanted = end - pos + 1
+                        break
+                    if passes:
                         self._passing = stop - pos - step
+                        self._stream(data, pos, pos + step)
                     else:
                         self._discard = stop - pos
                         parts += (data[mark:pos], self._drop(data, pos, step))
@@ -191,10 +203,6 @@ class Gate:
                 edit = b"" if skipped else self._message(kind, data, pos + HEADER, stop)
             except Pause as pause:
                 self.waiting = pause.work
-                self._wanted = HEADER
-                break
-            except InDoubt:
-                self.waiting = self._talk.settle
                 self._wanted = HEADER
                 break
             if edit is not None:
@@ -224,19 +232,50 @@ class Gate:
             return self._bounds.values
         if kind == COPY_DATA:
             return 0
+        if kind == FUNCTION_CALL and self._talk.observe:
+            return SMALL
         if length > SMALL:
             raise ProtocolViolation(f"invalid length {length} in a message of type {printable(kind)}")
         return SMALL
 
-    def _passes(self, kind: int, length: int) -> bool:
-        """Whether a message that is not kept whole streams through; otherwise it is thrown away."""
+    def _passes(self, kind: int, length: int, data: bytes, pos: int) -> bool | None:
+        """Whether a message that is not kept whole streams through; otherwise it is thrown away.
+
+        None while too little of it is there to say.
+        """
         ledger = self._talk.ledger
         self._too_long = None
         if kind == COPY_DATA:
-            return self._copies() and not ledger.skipping
+            return self._talk.observe or (ledger.copying and not ledger.skipping)
+        if self._talk.observe and kind in STREAMED and not ledger.skipping:
+            head = streaming.head(kind, data, pos + HEADER, len(data))
+            if head is not None:
+                self._streamed = Streamed(kind, length + 1, head)
+                return True
+            if len(data) - pos < min(LONGEST_HEAD, length):
+                return None
         if not ledger.skipping:
             self._too_long = _TooLong(kind, length + 1)
         return False
+
+    def _stream(self, data: bytes, pos: int, stop: int) -> None:
+        """More of the message that streams through; its last piece waits, as all does, until it is recorded."""
+        message = self._streamed
+        if message is None:
+            return
+        message.take(data[pos:stop])
+        if self._passing:
+            return
+        self._streamed = None
+        talk = self._talk
+        if talk.ledger.skipping:
+            return
+        if message.kind == QUERY:
+            streaming.query(talk, message)
+        elif message.kind == FUNCTION_CALL:
+            streaming.call(talk, message)
+        else:
+            self._extended.streamed(message)
 
     def _drop(self, data: bytes, pos: int, step: int) -> bytes:
         """Throw `step` bytes away; returns what goes upstream in their place."""
@@ -272,7 +311,9 @@ class Gate:
         if kind == QUERY:
             return self._query(data, pos, stop)
         if kind == COPY_DATA:
-            return None if self._copies() else b""
+            # Outside of COPY IN Postgres ignores these. Under a policy COPY IN never begins; where it may begin,
+            # drivers send the data before they have heard that it did.
+            return None if self._talk.observe or self._talk.ledger.copying else b""
         if kind == CLOSE:
             return self._extended.close(data, pos, stop)
         if kind == FLUSH:
@@ -286,7 +327,6 @@ class Gate:
 
     def _query(self, data: bytes, pos: int, stop: int) -> bytes | None:
         talk = self._talk
-        self._not_copying(QUERY)
         sql = client.query(data, pos, stop)
         if len(sql) > self._bounds.statement:
             long = refusal("too long", size=len(sql), limit=self._bounds.statement)
@@ -297,9 +337,8 @@ class Gate:
         if limited is not None:
             judgement = limited_by(limited, judgement)
         statements = judgement.statements
-        for statement in statements:
-            if statement.kind == "execute":
-                talk.names.statement((statement.name or "").encode())
+        if not judgement.plain:
+            self._settle(statements)
         first = talk.n + 1
         if not statements:
             talk.record(None, protocol="simple", sql=sql.decode("utf-8", "surrogateescape"))
@@ -324,22 +363,27 @@ class Gate:
         entry = Owed(owed.QUERY, first, talk.active, changes, None if judgement.plain else judgement)
         entry.count = talk.n + 1 - first
         talk.ledger.entries.append(entry)
-        talk.names.turn += 1
+        talk.names.group += 1
         return build.query(judgement.forward) if judgement.edits else None
+
+    def _settle(self, statements: tuple[Statement, ...]) -> None:
+        talk = self._talk
+        for statement in statements:
+            if statement.kind == "execute":
+                talk.settle(talk.names.statements.get((statement.name or "").encode()[:NAME_BYTES]))
 
     def _sync(self, data: bytes, pos: int, stop: int) -> bytes | None:
         if stop != pos:
             raise ProtocolViolation("invalid Sync message")
         ledger = self._talk.ledger
         ledger.skipping = False
-        self._talk.names.turn += 1
         if not ledger.copying:
             ledger.entries.append(SYNC_OWED)
+            self._talk.names.group += 1
         return None
 
     def _call(self, data: bytes, pos: int, stop: int) -> bytes | None:
         talk = self._talk
-        self._not_copying(FUNCTION_CALL)
         talk.n += 1
         talk.recording.append(
             events.Statement(
@@ -357,27 +401,17 @@ class Gate:
         )
         if talk.observe:
             talk.ledger.entries.append(Owed(owed.CALL, talk.n, talk.active))
-            talk.names.turn += 1
             return None
         no = refusal("function call")
         talk.denied(talk.n, no.sqlstate, "statement")
         return self._answers.answer(no, extended=False)
 
-    def _copies(self) -> bool:
-        """Whether COPY data goes upstream. It may come before COPY was answered; what no COPY reads Postgres ignores,
-        and under a policy none begins."""
-        return self._talk.observe or self._talk.ledger.copying
-
     def _copy_end(self) -> bytes | None:
-        if not self._copies():
+        ledger = self._talk.ledger
+        if not self._talk.observe and not ledger.copying:
             return b""
-        self._talk.ledger.copy_end()
+        ledger.copy_end()
         return None
-
-    def _not_copying(self, kind: int) -> None:
-        """A COPY reads this message as the end of its data, in error: its own answer would never come."""
-        if self._talk.ledger.copying:
-            raise ProtocolViolation(f"unexpected message type 0x{kind:02X} during COPY from stdin")
 
 
 class _TooLong:

@@ -128,7 +128,11 @@ class Bench:
         """Give every open session today's judge; end those that have none any more."""
         for session in registry:
             try:
-                session.relay.rejudge(self.for_grant(session.grant))
+                judge = self.for_grant(session.grant)
+                if session.relay.talk.observe and judge.policy.mode != "observe":
+                    # It was opened without read-only and search_path: no policy can be enforced in it.
+                    raise LoginRefused(refusal("enforced", policy=judge.policy.name))
+                session.relay.rejudge(judge)
             except LoginRefused as refused:
                 session.finish(refused.refusal, refused.truth)
 

@@ -1,9 +1,8 @@
 """What the client has named upstream: prepared statements and portals, by wire and by SQL.
 
 `EXECUTE p` and a Bind of `p` mean the same thing upstream, so both kinds of name live in one map each. Entries are
-made when a message is forwarded and taken back when the upstream fails or skips it. What a message did to a name is in
-doubt for those behind it that would run although it failed: behind a Sync, or a Query. They wait for the answers, so
-what runs under a name is what the maps say, and therefore what the record says.
+made when a message is forwarded and taken back when the upstream fails or skips it: at every moment the maps say
+what the upstream would find under a name, and therefore the record says what really runs.
 Invariant: names are cut at 63 bytes as Postgres cuts them, and names and texts are bounded in number and size.
 """
 
@@ -11,27 +10,31 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from proxy.policy.judge import Judgement, Judges, Statement
+from recorder.forms import Form
 
 NAME_BYTES: Final = 63
 MOST_NAMES: Final = 5_000
 MOST_BYTES: Final = 32 << 20
 
+SETTLED: Final = 0
+"""The group of what certainly stands upstream."""
+NEW: Final = -1
+
 NAMING: Final = frozenset(("prepare", "execute", "deallocate", "declare", "close", "discard"))
 """Kinds of SQL statement that make, use or drop names."""
-
-
-class InDoubt(Exception):
-    """What a name means depends on answers that are still to come."""
 
 
 class Prepared:
     """A prepared statement: its text, and what was said about it by which judge.
 
     `statement` is None for an empty text. `judgement` is kept where the text that went upstream is another one.
+    `unread`: its text is not known, so it may run only where nothing is refused.
     """
 
-    __slots__ = ("judge", "judgement", "sql", "statement", "turn", "types")
+    __slots__ = ("form", "formed", "group", "judge", "judgement", "sql", "statement", "types", "unread")
 
     def __init__(
         self,
@@ -40,17 +43,29 @@ class Prepared:
         statement: Statement | None,
         judge: Judges,
         judgement: Judgement | None = None,
+        *,
+        unread: bool = False,
     ) -> None:
         self.sql = sql
         self.types = types
         self.statement = statement
         self.judge = judge
         self.judgement = judgement
-        self.turn = 0
+        self.form: Form | None = None
+        """How it is recorded when it runs the way it last did."""
+        self.formed: tuple[str, bytes, bool, int] | None = None
+        """The way it last ran: its name, the portal, whether from the start, the transaction's state."""
+        self.group = NEW
+        self.unread = unread
 
     @property
     def size(self) -> int:
         return len(self.sql)
+
+    @property
+    def shown(self) -> str:
+        """Its text for the record."""
+        return self.sql.decode("utf-8", "surrogateescape")
 
     def judged_by(self, judge: Judges, found: Judgement) -> Statement | bool:
         """What another judge found: True: it may run as prepared, False: only a new text would; or the denial."""
@@ -64,81 +79,72 @@ class Prepared:
 
 
 class Portal:
-    """A bound statement with its values as the record will show them, or an SQL cursor."""
+    """A bound statement with its values as the record will show them, or an SQL cursor.
 
-    __slots__ = ("name", "params", "prepared", "runs", "size", "turn")
 
-    def __init__(self, name: str, prepared: Prepared, params: list[Any] | None, size: int = 0) -> None:
+    `unread` is what the record says in place of values that were not kept.
+    """
+
+    __slots__ = ("group", "name", "params", "prepared", "runs", "size", "unread")
+
+    def __init__(
+        self, name: str, prepared: Prepared, params: list[Any] | None, size: int = 0, *, unread: str = ""
+    ) -> None:
         self.name = name
         self.prepared = prepared
         self.params = params
         self.runs = 0
         self.size = size
-        self.turn = 0
+        self.group = NEW
+        self.unread = unread
+
+    @property
+    def shown(self) -> Statement | None:
+        """The statement as the record shows it."""
+        statement = self.prepared.statement
+        if not self.unread or statement is None:
+            return statement
+        return replace(statement, reason="; ".join(filter(None, (statement.reason, self.unread))))
 
 
 class Change:
-    """What a message did to a map, so that it can be taken back. `before` is None where there was nothing."""
+    """What a message did to a map, so that it can be taken back. `before` and `value` are None for nothing."""
 
-    __slots__ = ("before", "kept", "name")
+    __slots__ = ("before", "kept", "name", "value")
 
-    def __init__(self, kept: dict[bytes, Any], name: bytes, before: Any) -> None:
+    def __init__(self, kept: dict[bytes, Any], name: bytes, before: Any, value: Any) -> None:
         self.kept = kept
         self.name = name
         self.before = before
+        self.value = value
 
 
 class Names:
-    """The two maps."""
+    """The two maps. `group` counts the Syncs and Queries sent: what fails takes all up to the next one with it."""
 
-    __slots__ = ("_gone", "octets", "portals", "settled", "statements", "turn")
+    __slots__ = ("group", "octets", "portals", "statements")
 
     def __init__(self) -> None:
+        self.group = 1
         self.statements: dict[bytes, Prepared] = {}
         self.portals: dict[bytes, Portal] = {}
         self.octets = 0
-        self.turn = 0
-        """Counts what ends an error's reach: each Sync, Query and FunctionCall that was sent."""
-        self.settled = 0
-        """What was done to names before this turn has been answered."""
-        self._gone: dict[tuple[bool, bytes], int] = {}
-        """The turn in which a name was dropped, until that is settled; true for those of statements."""
 
     def room(self, size: int) -> bool:
         """Whether another name with `size` bytes of text may be kept."""
         return len(self.statements) + len(self.portals) < MOST_NAMES and self.octets + size <= MOST_BYTES
 
-    def statement(self, name: bytes) -> Prepared | None:
-        """The prepared statement that the upstream will find under a name. Raises InDoubt."""
-        found = self.statements.get(name[:NAME_BYTES])
-        turn = found.turn if found is not None else self._gone.get((True, name[:NAME_BYTES]), self.turn)
-        if self.settled <= turn != self.turn:
-            raise InDoubt
-        return found
-
-    def portal(self, name: bytes) -> Portal | None:
-        """The portal that the upstream will find under a name. Raises InDoubt."""
-        found = self.portals.get(name[:NAME_BYTES])
-        turn = found.turn if found is not None else self._gone.get((False, name[:NAME_BYTES]), self.turn)
-        if self.settled <= turn != self.turn:
-            raise InDoubt
-        return found
-
-    def settle(self) -> None:
-        """Everything that was sent in earlier turns has been answered."""
-        self.settled = self.turn
-        if self._gone:
-            self._gone.clear()
+    def make_room(self, size: int) -> None:
+        """Forget the oldest names, where another one may not be refused."""
+        while not self.room(size):
+            kept: dict[bytes, Any] = self.statements if any(self.statements) else self.portals
+            oldest = next(filter(None, kept), None)
+            if oldest is None:
+                return
+            self.put(kept, oldest, None)
 
     def put(self, kept: dict[bytes, Any], name: bytes, value: Prepared | Portal | None) -> Change:
-        """What a message that is sent now does to a name: set or drop it; returns how to take it back."""
-        if value is not None:
-            value.turn = self.turn
-        else:
-            self._gone[kept is self.statements, name[:NAME_BYTES]] = self.turn
-        return self._set(kept, name, value)
-
-    def _set(self, kept: dict[bytes, Any], name: bytes, value: Prepared | Portal | None) -> Change:
+        """Set or drop a name; returns how to take it back."""
         name = name[:NAME_BYTES]
         before = kept.get(name)
         if before is not None:
@@ -148,7 +154,9 @@ class Names:
         else:
             self.octets += value.size
             kept[name] = value
-        return Change(kept, name, before)
+            if value.group == NEW:
+                value.group = self.group
+        return Change(kept, name, before, value)
 
     def take_back(self, changes: list[Change], pending: list[Change]) -> None:
         """Undo changes, the latest first. `pending` are those of messages behind them that may still succeed.
@@ -158,7 +166,7 @@ class Names:
         for change in reversed(changes):
             later = next((p for p in pending if p.kept is change.kept and p.name == change.name), None)
             if later is None:
-                self._set(change.kept, change.name, change.before)
+                self.put(change.kept, change.name, change.before)
             else:
                 later.before = change.before
 
@@ -173,7 +181,7 @@ class Names:
             return
         gone = [name for name, portal in self.portals.items() if portal.params is not None]
         for name in gone:
-            self._set(self.portals, name, None)
+            self.put(self.portals, name, None)
 
     def follow(self, statement: Statement, judge: Judges) -> list[Change]:
         """What a successful SQL statement of a NAMING kind does to the maps (EXECUTE does nothing)."""

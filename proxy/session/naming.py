@@ -19,6 +19,9 @@ def follow(statement: Statement, talk: Talk, answers: Answers) -> tuple[Refusal 
     if statement.kind == "execute":
         name = statement.name or ""
         return answers.usable(names.statements.get(name.encode()[:NAME_BYTES]), name, wait=False), []
-    if statement.kind in ("prepare", "declare") and not names.room(len(statement.sql)):
-        return refusal("too many names"), []
+    if statement.kind in ("prepare", "declare"):
+        if talk.observe:
+            names.make_room(len(statement.sql))
+        elif not names.room(len(statement.sql)):
+            return refusal("too many names"), []
     return None, names.follow(statement, talk.judge)

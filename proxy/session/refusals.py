@@ -138,6 +138,9 @@ TABLE: Final[dict[str, Kind]] = {
         "daypass: grant {grant} pauses: the owner of the database is changing {table}",
         "connect again in a few minutes; the grant and its token stay as they are",
     ),
+    "enforced": Kind(
+        "57P01", "FATAL", "daypass: the policy {policy} refuses statements now; it did not before", "connect again"
+    ),
     "idle": Kind("57P05", "FATAL", "daypass: the session was idle for more than {seconds:g} s"),
     "transaction": Kind("25P04", "FATAL", "daypass: a transaction was open for more than {seconds:g} s"),
     "shutdown": Kind("57P01", "FATAL", "daypass: the proxy is shutting down", "connect again in a moment"),

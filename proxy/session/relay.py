@@ -18,7 +18,7 @@ from proxy.session.channel import Pipe
 from proxy.session.gate import Bounds, Gate
 from proxy.session.refusals import Refusal, refusal
 from proxy.session.results import Results
-from proxy.session.talk import Aids, Talk, Tally
+from proxy.session.talk import Aids, Talk, Tally, for_answers
 from proxy.tasks import spawn
 from proxy.wire import build
 from proxy.wire.framing import ProtocolViolation
@@ -54,6 +54,8 @@ class Relay:
         self._upstream = upstream
         self._on_end = on_end
         self._full = self._client_blocked = self._upstream_blocked = self._cancelling = False
+        self._stalled = False
+        """Whether the client's lane waits for the upstream's answers."""
         self._cancel = cancel
         self.ended = False
         self.reason = ""
@@ -119,6 +121,10 @@ class Relay:
             if self._full and len(self.talk.ledger.entries) < LEDGER_LOW:
                 self._full = False
                 self._pace()
+            if self._stalled and not self.talk.ledger.ready_owed:
+                self._stalled = False
+                self._client_lane(None)
+                self._pace()
 
     # Flow control: the slower peer sets the pace, and what daypass keeps is bounded
 
@@ -139,11 +145,14 @@ class Relay:
 
     def _wait(self, work: Callable[[], Awaitable[None]]) -> None:
         """The client's lane waits for `work`; nothing more is read from the client until then."""
+        if work is for_answers:
+            self._stalled = True
+            self._pace()
+            return
 
         async def wait() -> None:
             try:
-                if not self.ended:
-                    await work()
+                await work()
             except Exception:
                 log.exception("session_bug", session=self.talk.recording.id)
                 self.end(refusal("bug"), "internal error while the client's lane waited")
@@ -197,6 +206,7 @@ class Relay:
     def rejudge(self, judge: Judges) -> None:
         """From the next message on another judge decides; what was prepared is judged again before it runs."""
         self.talk.judge = judge
+        self.talk.observe = judge.policy.mode == "observe"
         self.talk.meter.apply(judge.limits)
 
     # The end
@@ -219,7 +229,6 @@ class Relay:
         if no is not None and self._results.between:
             self._client.write(no.message)
         self._client.close()
-        self.talk.settled()
         if not busy:
             self._upstream.write(build.TERMINATE)
         self._upstream.close()

@@ -13,10 +13,10 @@ from typing import Final
 
 from proxy.policy.guard import OWN_SETTINGS
 from proxy.session.budget import Ended
-from proxy.session.names import Change
+from proxy.session.names import SETTLED, Change
 from proxy.session.refusals import refusal
 from proxy.session.scrub import scrub
-from proxy.session.talk import IDLE, INTO_COPY, Talk
+from proxy.session.talk import IDLE, Talk
 from proxy.wire import build, framing, upstream
 from proxy.wire.framing import (
     BIND_COMPLETE,
@@ -32,7 +32,7 @@ from proxy.wire.framing import (
     ProtocolViolation,
     uint32,
 )
-from proxy.wire.ledger import CALL, DESCRIBE, PARSE, QUERY, Owed
+from proxy.wire.ledger import DESCRIBE, PARSE, QUERY, Owed
 from proxy.wire.rows import walk
 from recorder import events
 
@@ -128,11 +128,12 @@ class Results:
                 if edit is not None:
                     parts += (data[mark:pos], edit)
                     mark = stop
-            elif self._muted and kind != READY_FOR_QUERY:
-                parts.append(data[mark:pos])
-                mark = stop
             else:
                 self._reply(ledger.reply(kind), kind, data, pos + HEADER, stop)
+                if self._muted:
+                    # What the upstream does all the same is counted, and not told.
+                    parts.append(data[mark:pos])
+                    mark = stop
             pos = stop
             if ledger.held and (freed := ledger.released()):
                 # Only after a whole answer may a refusal of ours follow.
@@ -154,6 +155,7 @@ class Results:
         elif kind == READY_FOR_QUERY:
             self._ready(entry, data, pos, stop)
         elif kind in (PARSE_COMPLETE, BIND_COMPLETE):
+            entry.undo[0].value.group = SETTLED
             if entry.n:
                 self._done(entry, "PARSE" if entry.kind == PARSE else "BIND")
         elif kind == PARAMETER_DESCRIPTION:
@@ -163,17 +165,8 @@ class Results:
             self._done(entry, "")
         elif kind == PORTAL_SUSPENDED:
             self._done(entry, "SUSPENDED")
-        elif kind == framing.COPY_IN or kind == framing.COPY_BOTH:  # noqa: PLR1714 - faster than a tuple
-            self._copy_in()
-
-    def _copy_in(self) -> None:
-        talk = self._talk
-        ledger = talk.ledger
-        ledger.copy_in()
-        behind = len(ledger.entries) > 1 and ledger.entries[1].kind in (QUERY, CALL)
-        if ledger.copying and (behind or talk.settling is not None):
-            # The COPY reads it as the end of its data, in error: its own answer would never come.
-            talk.end(refusal("protocol", text=INTO_COPY), INTO_COPY)
+        elif kind in (framing.COPY_IN, framing.COPY_BOTH):
+            self._talk.ledger.copy_in()
 
     def _aside(self, kind: int, body: bytes) -> bytes | None:
         """A message that may come at any time; returns what the client gets in its place, None for itself."""
@@ -191,7 +184,8 @@ class Results:
         """One statement of `entry` has ended well."""
         # A server that completes more statements than were sent is only counted for the last one.
         if entry.done < entry.count:
-            self._talk.outcome(entry, entry.n + entry.done, None, tag)
+            if entry.n:
+                self._talk.outcome(entry, entry.n + entry.done, None, tag)
             entry.done += 1
 
     def _ready(self, entry: Owed, data: bytes, pos: int, stop: int) -> None:
@@ -200,17 +194,12 @@ class Results:
         if status not in b"ITE":
             raise ProtocolViolation("invalid ReadyForQuery")
         talk.tx = status
-        talk.ledger.copying = False
         self._muted = False
         if status == IDLE:
             talk.began = talk.monotonic() if talk.ledger.entries else 0.0
         if entry.n and entry.done < entry.count:
             for n in range(entry.n + entry.done, entry.n + entry.count):
                 talk.outcome(entry, n, None, None)
-        if not talk.ledger.entries:
-            talk.names.settle()
-        if talk.settling is not None and not talk.ledger.closed():
-            talk.settled()
         # With more on the way, portals of the next transaction may already stand in the map.
         if status == IDLE and talk.names.portals and not talk.ledger.entries:
             talk.names.end_transaction()
@@ -221,9 +210,9 @@ class Results:
         if found.fatal:
             self.fatal = found
             talk.recording.append(events.Notice(severity=found.severity, sqlstate=found.sqlstate, text=found.text))
-        elif self._muted:
-            return b""
         failed = self._failed(found.sqlstate)
+        if self._muted and not found.fatal:
+            return b""
         if failed is None or failed.judgement is None:
             return None
         changed = scrub(body) if failed.judgement.veiled else body
@@ -231,11 +220,8 @@ class Results:
             changed = upstream.move_position(changed, failed.judgement.client_position)
         return None if changed is body else build.message(b"E", changed)
 
-    def _failed(self, sqlstate: str, *, sure: bool = True) -> Owed | None:
-        """An error ends what is running, and in the extended protocol all up to the Sync; returns what ran.
-
-        Where the error is daypass's own it is not `sure` that the upstream stops: a cancel may come too late.
-        """
+    def _failed(self, sqlstate: str) -> Owed | None:
+        """An error ends what is running, and in the extended protocol all up to the Sync; returns what ran."""
         talk = self._talk
         gone = talk.ledger.error()
         if not gone:
@@ -249,20 +235,14 @@ class Results:
             # Postgres drops the unnamed statement before it reads the new text.
             failed.undo[0].before = None
         for entry in gone:
-            if entry.kind == QUERY:
-                # Skipped as a whole, because no Sync came between it and the error; its own error is told above.
-                undone += [change for _, made in entry.undo or () if entry is not failed for change in made]
-            elif entry.kind != DESCRIBE and entry.undo:
+            if entry.kind == QUERY and entry is not failed:
+                # Skipped as a whole, because no Sync came between it and the error.
+                undone += [change for _, made in entry.undo or () for change in made]
+            elif entry.kind not in (QUERY, DESCRIBE) and entry.undo:
                 undone += entry.undo
             talk.fail(entry, sqlstate)
-        if not sure:
-            # A name that may mean the one or the other means nothing any more.
-            for change in undone:
-                change.before = None
         if undone:
             talk.names.take_back(undone, self._pending(failed))
-        if talk.settling is not None and not talk.ledger.closed():
-            talk.settled()
         return failed
 
     def _pending(self, failed: Owed) -> list[Change]:
@@ -309,7 +289,11 @@ class Results:
         no = refusal("limit", detail=detail, text=ended.text, hint=ended.hint)
         talk.tally.denied[ended.rule] = talk.tally.denied.get(ended.rule, 0) + 1
         talk.recording.append(events.Notice(severity=no.severity, sqlstate=no.sqlstate, text=no.text))
-        self._failed(no.sqlstate, sure=False)
+        entry = talk.ledger.cut()
+        done = entry.done
+        talk.fail(entry, no.sqlstate)
+        # It has its outcome; what the upstream makes of it still says what names mean.
+        entry.done, entry.n = done, 0
         self._muted = True
         talk.stop()
         return no.message
@@ -326,11 +310,11 @@ class Results:
             return build.message(b"N", scrub(data[pos + HEADER : end], notice=True)) if veiled else None
         if kind == framing.NOTIFICATION:
             return None
-        if self._muted:
-            return b""
         if kind not in b"DdTtV":
             raise ProtocolViolation(f"a message of type {framing.printable(kind)} that is far too long")
         entry = ledger.reply(kind)
+        if self._muted:
+            return b""
         if kind in (DATA_ROW, COPY_DATA):
             ended = self._talk.meter.take(entry, 1, size)
             if ended is not None:

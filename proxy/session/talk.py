@@ -15,15 +15,15 @@ from typing import Any, Final
 from proxy.policy.judge import Judgement, Judges, Statement
 from proxy.session.budget import FREE, Ended, Meter, Spent
 from proxy.session.cost import Costs
-from proxy.session.names import Names
-from proxy.session.refusals import Refusal, refusal
+from proxy.session.names import SETTLED, Names, Portal, Prepared
+from proxy.session.refusals import Refusal
 from proxy.wire.ledger import Ledger, Owed
 from recorder import events
+from recorder.forms import Form
 from recorder.journal import Recording
 
 STATUS: Final = {ord("I"): "I", ord("T"): "T", ord("E"): "E"}
 IDLE: Final = ord("I")
-INTO_COPY: Final = "the client sent a statement where the data of COPY from stdin belongs"
 TURN: Final = 0.02
 """Seconds after which the texts of one batch give way to other sessions."""
 
@@ -51,6 +51,10 @@ class Pause(Exception):
     def __init__(self, work: Callable[[], Awaitable[None]]) -> None:
         super().__init__()
         self.work = work
+
+
+async def for_answers() -> None:
+    """What to wait for is the upstream's next ReadyForQuery; the relay knows when that is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,6 @@ class Talk:
         "recording",
         "refused",
         "rows",
-        "settling",
         "stop",
         "tally",
         "tx",
@@ -126,8 +129,6 @@ class Talk:
         self.own = aids.own
         self.stop: Callable[[], None] = lambda: None
         """Cancel what the upstream is doing, and let the client wait until that is over."""
-        self.settling: asyncio.Future[None] | None = None
-        """Waits until what was done to names has been answered."""
         self.answered: tuple[Judges, bytes, Judgement] | None = None
         """A verdict that was waited for and may be too large for the judge to keep."""
 
@@ -153,6 +154,19 @@ class Talk:
 
         raise Pause(ask)
 
+    def settle(self, kept: Prepared | Portal | None) -> None:
+        """Raise Pause where it is not known yet whether a name means this (None: nothing) upstream.
+
+        What made it was sent before a Sync or Query that is not answered yet. If it fails, the name still means what
+        it did before, while messages behind that Sync are carried out: another statement would run than is recorded.
+        """
+        if kept is not None and kept.group in (SETTLED, self.names.group):
+            return
+        if self.ledger.ready_owed:
+            raise Pause(for_answers)
+        if kept is not None:
+            kept.group = SETTLED
+
     def limited(self, judgement: Judgement, types: tuple[int, ...] = ()) -> Ended | None:
         """The limit that does not let these statements begin, None where they may. Raises Pause to ask for a plan."""
         if self.meter.unlimited or self.observe:
@@ -167,22 +181,6 @@ class Talk:
             if ended := cost.over(limit, veiled=judgement.veiled):
                 return ended
         return self.meter.admit(kinds, self.monotonic())
-
-    async def settle(self) -> None:
-        """Wait for the answers to all that would not be skipped if what is sent next failed."""
-        if self.ledger.copying:
-            # What the client sends into its COPY data is not read before the COPY has ended, which it now cannot.
-            self.end(refusal("protocol", text=INTO_COPY), INTO_COPY)
-        elif self.ledger.closed():
-            self.settling = asyncio.get_running_loop().create_future()
-            await self.settling
-            self.settling = None
-        self.names.settle()
-
-    def settled(self) -> None:
-        """An answer that may be waited for has come, or none will come any more."""
-        if self.settling is not None and not self.settling.done():
-            self.settling.set_result(None)
 
     def open_for(self, now: float) -> float:
         """For how many seconds a transaction or statement has been open; 0 when none is."""
@@ -203,32 +201,65 @@ class Talk:
     ) -> int:
         """Record one statement (None: an empty text) and return its number."""
         self.n = n = self.n + 1
-        tally = self.tally
-        tally.statements += 1
+        self.tally.statements += 1
+        self.recording.append(self._event(n, statement, protocol, sql, params, name, portal, kind))
+        return n
+
+    def record_run(self, prepared: Prepared, params: list[Any] | None, name: str, portal: bytes, *, fresh: bool) -> int:
+        """Record that a prepared statement runs (not `fresh`: goes on) through a portal; returns its number.
+
+        The same as `record`, and quicker when the same statement runs again the same way.
+        """
+        self.n = n = self.n + 1
+        self.tally.statements += 1
+        run = (name, portal, fresh, self.tx)
+        form = prepared.form if prepared.formed == run else None
+        if form is None:
+            shown = portal.decode("utf-8", "surrogateescape")
+            text = "" if prepared.statement is not None else prepared.shown
+            kind = "" if fresh else "fetch"
+            event = self._event(n, prepared.statement, "extended", text, params, name, shown, kind)
+            if prepared.formed != run:
+                # Most statements run once: making a form only pays from the second time on.
+                prepared.formed, prepared.form = run, None
+                self.recording.append(event)
+                return n
+            form = prepared.form = Form(event)
+        self.recording.append_encoded(form.fill(n, params))
+        return n
+
+    def _event(
+        self,
+        n: int,
+        statement: Statement | None,
+        protocol: str,
+        sql: str,
+        params: list[Any] | None,
+        name: str | None,
+        portal: str | None,
+        kind: str,
+    ) -> events.Statement:
         if statement is None:
-            event = events.Statement(
+            return events.Statement(
                 n=n, sql=sql, params=params, verdict="allow", rule=None, rewritten=None, kind=kind or "empty",
                 protocol=protocol, name=name, portal=portal, tx=STATUS[self.tx],
             )  # fmt: skip
-        else:
-            event = events.Statement(
-                n=n,
-                sql=statement.sql,
-                params=params,
-                verdict=statement.verdict,
-                rule=statement.rule,
-                rewritten=statement.rewritten,
-                reason=statement.reason,
-                kind=kind or statement.kind,
-                protocol=protocol,
-                name=name if name is not None else statement.name,
-                portal=portal,
-                tx=STATUS[self.tx],
-                tables=list(statement.tables),
-                functions=list(statement.functions),
-            )
-        self.recording.append(event)
-        return n
+        return events.Statement(
+            n=n,
+            sql=statement.sql,
+            params=params,
+            verdict=statement.verdict,
+            rule=statement.rule,
+            rewritten=statement.rewritten,
+            reason=statement.reason,
+            kind=kind or statement.kind,
+            protocol=protocol,
+            name=name if name is not None else statement.name,
+            portal=portal,
+            tx=STATUS[self.tx],
+            tables=list(statement.tables),
+            functions=list(statement.functions),
+        )
 
     def outcome(self, entry: Owed, n: int, sqlstate: str | None, tag: str | None) -> None:
         """Record how statement `n` ended, with the rows that `entry` has counted since the one before."""
@@ -261,4 +292,4 @@ class Talk:
         self.refused += 1
         denied = self.tally.denied
         denied[rule] = denied.get(rule, 0) + 1
-        self.recording.append(events.Outcome(n=n, rows=0, bytes=0, ms=0.0, sqlstate=sqlstate))
+        self.recording.append(events.Outcome(n=n, rows=0, bytes=0, ms=0.0, sqlstate=sqlstate, sent=False))

@@ -25,6 +25,9 @@ SYNC: Final = 7
 REFUSAL: Final = 8
 NAMES: Final = ("Query", "FunctionCall", "Parse", "Bind", "Describe", "Execute", "Close", "Sync", "refusal")
 
+MOST_ENDS: Final = 100
+"""Ends of COPY data that may come ahead of the answer to what they belong to."""
+
 _NOT, _PART, _ENDS = 0, 1, 2
 
 
@@ -57,11 +60,10 @@ class Owed:
 
     `n` is the number of the first statement that this message runs (0: none), `count` how many it runs, `done` how
     many of them have ended; `rows` and `octets` count for the statement that is running now; `started` is
-    monotonic seconds; `undo` and `judgement` belong to the session. `early` has an item for each COPY FROM that
-    the client ended before the upstream asked for its data: how many Syncs it sent ahead of that end.
+    monotonic seconds; `undo` and `judgement` belong to the session.
     """
 
-    __slots__ = ("count", "done", "early", "judgement", "kind", "n", "octets", "reply", "rows", "started", "undo")
+    __slots__ = ("count", "done", "judgement", "kind", "n", "octets", "reply", "rows", "started", "undo")
 
     def __init__(self, kind: int, n: int = 0, started: float = 0.0, undo: Any = None, judgement: Any = None) -> None:
         self.kind = kind
@@ -74,7 +76,6 @@ class Owed:
         self.rows = 0
         self.octets = 0
         self.reply = b""
-        self.early: list[int] | None = None
 
     def __repr__(self) -> str:
         return f"<{NAMES[self.kind]} n={self.n}>"
@@ -83,7 +84,7 @@ class Owed:
 class Ledger:
     """Replies owed. `skipping` is true while the upstream, or daypass in its place, ignores messages up to a Sync."""
 
-    __slots__ = ("copying", "entries", "held", "skipping")
+    __slots__ = ("_ends", "copying", "entries", "held", "skipping")
 
     def __init__(self) -> None:
         self.entries: deque[Owed] = deque()
@@ -92,6 +93,8 @@ class Ledger:
         self.skipping = False
         self.copying = False
         """True between CopyInResponse and the client's CopyDone: Sync and Flush are then ignored upstream."""
+        self._ends: list[Owed] = []
+        """The entries behind which the client ended COPY data before it had heard that the upstream reads any."""
 
     def reply(self, kind: int) -> Owed:
         """Strike off a reply; returns the entry that it belongs to. Raises ProtocolViolation when unasked for."""
@@ -115,9 +118,9 @@ class Ledger:
         entries = self.entries
         if not entries:
             return []
-        # COPY ends with it: whatever the client still sends of its data is ignored, and Sync counts again.
         self.copying = False
         head = entries[0]
+        self.copying = False
         if head.kind in (QUERY, CALL, SYNC):
             return [head]
         gone: list[Owed] = []
@@ -130,6 +133,21 @@ class Ledger:
         if not entries:
             self.skipping = True
         return gone
+
+    def cut(self) -> Owed:
+        """daypass itself ends what is running, with an error for the client; returns it.
+
+        For the client it is as `error`; what is owed stays owed, because the upstream may still carry it out.
+        """
+        entries = self.entries
+        head = entries[0]
+        if head.kind != QUERY:
+            place = next((i for i, entry in enumerate(entries) if entry.kind == SYNC), len(entries))
+            self.skipping = place == len(entries)
+            kept = [entry for i, entry in enumerate(entries) if i > place or entry.kind != REFUSAL]
+            self.held -= len(entries) - len(kept)
+            self.entries = deque(kept)
+        return head
 
     def refuse(self, reply: bytes) -> bool:
         """Let `reply` wait for its turn; False when nothing is owed, so that it is its turn now."""
@@ -151,6 +169,11 @@ class Ledger:
         return ready
 
     @property
+    def ready_owed(self) -> bool:
+        """True when the upstream owes a ReadyForQuery."""
+        return any(entry.kind in (QUERY, CALL, SYNC) for entry in self.entries)
+
+    @property
     def unflushed(self) -> bool:
         """True when the upstream may keep replies to itself until a Flush or Sync comes."""
         for entry in reversed(self.entries):
@@ -158,27 +181,31 @@ class Ledger:
                 return PARSE <= entry.kind <= CLOSE
         return False
 
-    def closed(self) -> bool:
-        """Whether a ReadyForQuery is owed."""
-        return any(entry.kind in (QUERY, CALL, SYNC) for entry in self.entries)
-
     def copy_in(self) -> None:
-        """The upstream now reads COPY data: it ignores every Sync that it finds before CopyDone or CopyFail."""
-        entries = self.entries
-        head = entries.popleft()
-        self.copying = not head.early
-        ignored = head.early.pop(0) if head.early else len(entries)
-        while ignored and entries and entries[0].kind == SYNC:
-            entries.popleft()
-            ignored -= 1
-        entries.appendleft(head)
+        """The upstream now reads COPY data: it ignores every Sync that it finds before the CopyDone."""
+        ended = False
+        kept: deque[Owed] = deque()
+        for entry in self.entries:
+            if ended or entry.kind != SYNC:
+                kept.append(entry)
+            if not ended and any(entry is end for end in self._ends):
+                ended = True
+                self._ends.remove(entry)
+        self.entries = kept
+        self.copying = not ended
 
     def copy_end(self) -> None:
-        """The client ends COPY data: of the COPY that runs, or of one that the upstream has not come to yet."""
-        if self.copying:
+        """The client ended its COPY data, perhaps ahead of the upstream's asking for it. Raises ProtocolViolation."""
+        if self.copying or not self.entries:
             self.copying = False
+            self._ends.clear()
             return
-        for syncs, entry in enumerate(reversed(self.entries)):
-            if entry.kind != SYNC:
-                entry.early = [*(entry.early or ()), syncs]
-                return
+        last = self.entries[-1]
+        if last.kind in (SYNC, DESCRIBE):
+            # One object may stand for several entries of these; this one has to be told apart.
+            self.entries[-1] = last = Owed(last.kind, last.n, last.started, last.undo, last.judgement)
+        if len(self._ends) >= MOST_ENDS:
+            self._ends = [end for end in self._ends if any(end is entry for entry in self.entries)]
+        if len(self._ends) >= MOST_ENDS:
+            raise ProtocolViolation("COPY data that nobody asked for ends too often")
+        self._ends.append(last)

@@ -73,7 +73,7 @@ class Counting:
 
 def _session(folder: Path, catalog: Catalog) -> tuple[Relay, Recorder]:
     clock = SystemClock()
-    recorder = Recorder(folder, now=clock.now)
+    recorder = Recorder(folder, now=clock.now, microseconds=clock.microseconds)
     start = SessionStart(
         session="s-bench", grant="g-1", person="Ana", vendor="Acme", user="g-1", database="bench",
         policy="bench", policy_revision="r", client_address="127.0.0.1",

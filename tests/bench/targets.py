@@ -23,6 +23,7 @@ import yaml
 
 from proxy.demo.postgres import PostgresServer, any_bindir, free_port, system_bindirs
 from proxy.demo.served import Served, initialised
+from tests.live.certificate import write_certificate
 
 DATABASE = "bench"
 ROLE = "bench_reader"
@@ -51,6 +52,12 @@ def _cpu_us(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) * TICK_US
 
 
+def _children(pid: int) -> list[int]:
+    """The worker processes of a supervisor; the processes that judge heavy statements do nothing here."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
+
+
 def programs() -> Path:
     """The folder with pgbench and the server: the distribution's newest, else the wheel's."""
     for bindir in system_bindirs():
@@ -59,20 +66,34 @@ def programs() -> Path:
     return any_bindir()
 
 
+@dataclass(frozen=True, slots=True)
+class House:
+    """How the targets are set up. `workers` is a list: one daypass for each."""
+
+    scale: int = 10
+    tls: bool = False
+    durability: str = "write"
+    workers: tuple[int | str, ...] = (1,)
+
+
 @contextmanager
-def targets(scale: int) -> Iterator[list[Target]]:
+def targets(house: House) -> Iterator[list[Target]]:
     """Starts all of them with a loaded pgbench database; ends all of them."""
     with ExitStack() as stack:
-        server = stack.enter_context(PostgresServer(programs(), settings={"shared_buffers": "512MB"}))
-        _load(server, scale)
         home = Path(tempfile.mkdtemp(prefix="daypass-bench-"))
         stack.callback(shutil.rmtree, home, ignore_errors=True)
+        home.chmod(0o755)
+        cert, key = write_certificate(home / "tls")
+        tls = (cert.read_bytes(), key.read_bytes()) if house.tls else None
+        server = stack.enter_context(PostgresServer(programs(), settings={"shared_buffers": "512MB"}, tls=tls))
+        _load(server, house.scale)
         found = [Target("direct", server.port, ROLE, SECRET)]
         bouncer = pgbouncer()
         if bouncer is not None:
-            found.append(stack.enter_context(_bouncing(bouncer, server)))
+            found.append(stack.enter_context(_bouncing(bouncer, server, (cert, key) if house.tls else None)))
         found.append(stack.enter_context(_relaying(server)))
-        found.append(stack.enter_context(_daypass(server, home)))
+        for workers in house.workers:
+            found.append(stack.enter_context(_daypass(server, home, house, workers)))
         yield found
 
 
@@ -94,11 +115,15 @@ def _load(server: PostgresServer, scale: int) -> None:
         capture_output=True,
     )
     with psycopg.connect(server.dsn(DATABASE), autocommit=True) as conn:
+        # A million rows for the big results, once as they are and once to be shown with a masked column.
+        conn.execute(
+            "create table masked as select aid, bid, abalance, filler::text from pgbench_accounts limit 1000000"
+        )
         conn.execute(f"grant select on all tables in schema public to {ROLE}")
 
 
 @contextmanager
-def _bouncing(program: str, server: PostgresServer) -> Iterator[Target]:
+def _bouncing(program: str, server: PostgresServer, tls: tuple[Path, Path] | None) -> Iterator[Target]:
     """PgBouncer in session mode with SCRAM both ways, as the user that Postgres runs as: it refuses to be root."""
     port = free_port()
     home = Path(tempfile.mkdtemp(prefix="daypass-bouncer-"))
@@ -106,10 +131,16 @@ def _bouncing(program: str, server: PostgresServer) -> Iterator[Target]:
     (home / "pgbouncer.ini").write_text(
         f"[databases]\n{DATABASE} = host={server.host} port={server.port} dbname={DATABASE}\n"
         f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\npool_mode = session\n"
-        f"auth_type = scram-sha-256\nauth_file = {home}/users.txt\nlogfile = {home}/log\nmax_client_conn = 200\n"
-        "default_pool_size = 100\nignore_startup_parameters = extra_float_digits\nverbose = 0\nlog_connections = 0\n"
-        "log_disconnections = 0\n"
+        f"auth_type = scram-sha-256\nauth_file = {home}/users.txt\nlogfile = {home}/log\nmax_client_conn = 500\n"
+        "default_pool_size = 200\nignore_startup_parameters = extra_float_digits\nverbose = 0\nlog_connections = 0\n"
+        "log_disconnections = 0\nserver_tls_sslmode = disable\n"
     )
+    if tls is not None:
+        with (home / "pgbouncer.ini").open("a") as ini:
+            ini.write(f"client_tls_sslmode = require\nclient_tls_cert_file = {home}/c.pem\n")
+            ini.write(f"client_tls_key_file = {home}/k.pem\n")
+        shutil.copy(tls[0], home / "c.pem")
+        shutil.copy(tls[1], home / "k.pem")
     as_user: dict[str, int | list[int]] = {}
     if os.geteuid() == 0:
         runner = pwd.getpwnam("postgres")
@@ -149,12 +180,17 @@ def _relaying(server: PostgresServer) -> Iterator[Target]:
 
 
 @contextmanager
-def _daypass(server: PostgresServer, home: Path) -> Iterator[Target]:
+def _daypass(server: PostgresServer, home: Path, house: House, workers: int | str) -> Iterator[Target]:
     """daypass with guard and record on, from a generated configuration."""
-    folder = home / "daypass"
+    name = "daypass" if workers == 1 else f"daypass {workers}"
+    folder = home / name.replace(" ", "-")
     initialised(folder)
     config = yaml.safe_load((folder / "config.yaml").read_text())
-    config["listen"] = {"host": "127.0.0.1", "port": 0, "tls": {"mode": "disable"}}
+    config["listen"]["host"], config["listen"]["port"] = "127.0.0.1", 0
+    if not house.tls:
+        config["listen"]["tls"] = {"mode": "disable"}
+    config["workers"] = workers
+    config["recording"]["durability"] = house.durability
     config["metrics"] = {"host": "127.0.0.1", "port": 0}
     credential = {"mode": "shared", "user": ROLE, "password_env": "BENCH_PASSWORD"}
     config["databases"] = {
@@ -169,7 +205,12 @@ def _daypass(server: PostgresServer, home: Path) -> Iterator[Target]:
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     for example in (folder / "policies").glob("*.yaml"):
         example.unlink()
-    policy = {"name": "bench", "databases": [DATABASE], "search_path": ["public"], "tables": {"public.pgbench_*": {}}}
+    policy = {
+        "name": "bench",
+        "databases": [DATABASE],
+        "search_path": ["public"],
+        "tables": {"public.pgbench_*": {}, "public.masked": {"mask": {"filler": "last4"}}},
+    }
     (folder / "policies" / "bench.yaml").write_text(yaml.safe_dump(policy))
     served = Served(folder, home, {"BENCH_PASSWORD": SECRET})
     try:
@@ -182,7 +223,7 @@ def _daypass(server: PostgresServer, home: Path) -> Iterator[Target]:
             length="2h",
             reason="benchmark",
         )
-        yield Target("daypass", served.port, grant["user"], grant["token"], (served.pid,))
+        yield Target(name, served.port, grant["user"], grant["token"], (served.pid, *_children(served.pid)))
         served.run("recording", "verify")
     finally:
         served.close()
@@ -198,7 +239,6 @@ def _answers(target: Target, seconds: float = 10.0) -> None:
                 user=target.user,
                 password=target.password,
                 dbname=DATABASE,
-                sslmode="disable",
             ).close()
             return
         except psycopg.OperationalError:

@@ -12,10 +12,10 @@ from tests.bench.__main__ import Run, ratios, report, spread
 from tests.bench.targets import Target
 
 RUNS = [
-    Run("direct", "simple", 1, 0, 100, 1000.0, 1.0, 0.0),
-    Run("daypass", "simple", 1, 0, 50, 500.0, 2.0, 60.0),
-    Run("direct", "simple", 1, 1, 10, 100.0, 10.0, 0.0),
-    Run("daypass", "simple", 1, 1, 8, 80.0, 12.5, 80.0),
+    Run("direct", "simple", 1, 0, 100, 1000.0, 50.0, 90.0, 0.0),
+    Run("daypass", "simple", 1, 0, 50, 500.0, 90.0, 200.0, 60.0),
+    Run("direct", "simple", 1, 1, 10, 100.0, 0.0, 0.0, 0.0),
+    Run("daypass", "simple", 1, 1, 8, 80.0, 0.0, 0.0, 80.0),
 ]
 
 

@@ -251,3 +251,8 @@ def test_what_a_dot_can_mean(judge: Judge, sql: str, allowed: bool) -> None:
 )
 def test_names_that_look_like_others(judge: Judge, sql: str) -> None:
     assert not judge.judge(sql.encode()).allowed
+
+
+def test_the_recorded_text_keeps_what_only_python_takes_for_space(judge: Judge) -> None:
+    (statement,) = judge.judge(" select 1 as a\u00a0\n".encode()).statements
+    assert statement.sql == "select 1 as a\u00a0"

@@ -118,6 +118,21 @@ def test_golden(tmp_path: Path) -> None:
     assert show(record(tmp_path, SCENE)) == GOLDEN
 
 
+def test_in_observe_mode_only_what_would_be_refused_is_said_to_be(tmp_path: Path) -> None:
+    scene: list[Event] = [
+        s(1, "select 1", "allow", "observe.allow"),
+        s(2, "select email", "allow", "observe.mask", "email is masked"),
+        s(3, "insert into t values ($1)", "allow", "observe.allow", "a message of 9 bytes, not kept"),
+        s(4, "delete from t", "allow", "observe.write", "DELETE changes data"),
+    ]
+    below = [line.strip() for line in show(record(tmp_path, scene)).splitlines()[5:] if not line.startswith("[")]
+    assert below == [
+        "would be masked: email is masked",
+        "a message of 9 bytes, not kept",
+        "would be refused by rule write: DELETE changes data",
+    ]
+
+
 def test_what_ran_is_shown_on_demand(tmp_path: Path) -> None:
     path = record(tmp_path, SCENE)
     assert "ran as" not in show(path)

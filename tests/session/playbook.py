@@ -126,7 +126,7 @@ def _split(data: bytes) -> list[tuple[int, bytes]]:
 _PLAIN = {
     "1": "ParseComplete", "2": "BindComplete", "3": "CloseComplete", "n": "NoData", "I": "EmptyQuery",
     "s": "PortalSuspended", "T": "RowDescription", "D": "DataRow", "t": "ParameterDescription", "H": "CopyOut",
-    "G": "CopyIn", "d": "CopyData", "c": "CopyDone", "A": "Notification", "V": "FunctionResult",
+    "G": "CopyIn", "d": "CopyData", "c": "CopyDone", "A": "Notification", "V": "FunctionResult", "W": "CopyBoth",
 }  # fmt: skip
 
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
-
 from proxy.policy.judge import Judge
 from proxy.wire import build
 from proxy.wire.client import PORTAL, STATEMENT
@@ -32,7 +30,6 @@ from tests.session.playbook import (
 ASK = build.parse(b"", b"select name from orders where id = $1"), build.bind(b"", b"", [b"7"]), build.execute()
 ALLOWED = build.parse(b"", b"select 1"), build.bind(b"", b""), build.execute()
 DENIED = build.parse(b"", b"delete from orders"), build.bind(b"", b""), build.execute()
-COPY_IN = build.message(b"G", b"\0\0\0")
 WENT_WELL = PARSED + BOUND + ROW + complete("SELECT 1")
 
 
@@ -54,7 +51,6 @@ def test_a_parse_that_is_not_executed_at_once_is_recorded_before_it_is_sent(play
     assert [line["protocol"] for line in play.recorded("statement")] == ["parse"]
     play.upstream(PARSED, types(), NO_DATA)
     play.client(build.bind(b"", b"p"), build.SYNC)
-    play.upstream(BOUND, IDLE)
     play.client(build.bind(b"", b"p"), build.execute(), build.SYNC)
     assert [line["protocol"] for line in play.recorded("statement")] == ["parse", "bind", "extended"]
 
@@ -286,7 +282,7 @@ def test_describe_close_and_flush_pass(play: Playbook) -> None:
 def test_copy_in_passes_in_observe_mode_and_its_syncs_earn_nothing(make_play: Callable[..., Playbook]) -> None:
     play = make_play(WATCHER, observe=True)
     play.client(build.parse(b"", b"copy t from stdin"), build.bind(b"", b""), build.execute(), build.SYNC)
-    play.upstream(PARSED, BOUND, COPY_IN)
+    play.upstream(PARSED, BOUND, build.message(b"G", b"\0\0\0"))
     assert play.client_heard() == ["ParseComplete", "BindComplete", "CopyIn"]
     play.upstream_heard()
     big = build.message(b"d", b"x" * 100_000)
@@ -299,15 +295,39 @@ def test_copy_in_passes_in_observe_mode_and_its_syncs_earn_nothing(make_play: Ca
     assert play.client_heard() == ["Complete COPY 1", "Ready I"]
 
 
-@pytest.mark.parametrize("message", [build.query(b"select 1"), build.message(b"F", bytes(10))], ids=["Query", "call"])
-def test_a_statement_inside_of_copy_data_ends_the_session(make_play: Callable[..., Playbook], message: bytes) -> None:
-    """Postgres takes it for the end of the data, in error, and never answers it: outcomes would be off by one."""
-    later = make_play(WATCHER, observe=True)
-    later.client(build.query(b"copy t from stdin"))
-    later.upstream(COPY_IN)
-    later.client(message)
-    assert later.client_heard()[-1] == "FATAL 08P01"
-    at_once = make_play(WATCHER, observe=True)
-    at_once.client(build.query(b"copy t from stdin") + message)
-    at_once.upstream(COPY_IN)
-    assert at_once.client_heard()[-1] == "FATAL 08P01"
+def test_a_name_whose_fate_is_open_is_not_used_behind_a_sync(play: Playbook) -> None:
+    """The second Parse is skipped by the server, and the Bind behind the Sync finds the first: so must the record."""
+    prepare(play, b"p", b"select name from orders")
+    fails = build.parse(b"", b"select 1/0"), build.bind(b"", b""), build.execute()
+    play.client(*fails, build.close(STATEMENT, b"p"), build.parse(b"p", b"select 2"), build.SYNC)
+    play.client(build.bind(b"", b"p"), build.execute(), build.SYNC)
+    assert "Execute " not in play.upstream_heard()[6:]
+    assert play.to_client.held
+    play.upstream(PARSED, BOUND, error(), IDLE)
+    assert play.upstream_heard() == ["Bind |p", "Execute ", "Sync"]
+    assert not play.to_client.__dict__["held"]
+    assert play.recorded("statement")[-1]["sql"] == "select name from orders"
+
+
+def test_a_name_that_the_server_has_confirmed_is_used_at_once(play: Playbook) -> None:
+    play.client(build.parse(b"p", b"select 1"), build.SYNC)
+    play.upstream(PARSED)
+    play.client(build.bind(b"", b"p"), build.execute(), build.SYNC)
+    assert play.upstream_heard()[2:] == ["Bind |p", "Execute ", "Sync"]
+
+
+def test_an_executed_empty_text_is_recorded_as_it_was_sent(play: Playbook) -> None:
+    play.client(build.parse(b"", b"-- nothing"), build.bind(b"", b""), build.execute(), build.SYNC)
+    assert [line["sql"] for line in play.recorded("statement")] == ["-- nothing"]
+
+
+def test_an_error_ends_copy_in_of_the_simple_protocol(make_play: Callable[..., Playbook]) -> None:
+    play = make_play(WATCHER, observe=True)
+    play.client(build.query(b"copy t from stdin"))
+    play.upstream(build.message(b"G", b"\0\0\0"))
+    play.client(build.message(b"d", b"no number\n"))
+    play.upstream(error("22P02"), IDLE)
+    play.client(*ALLOWED, build.SYNC)
+    play.upstream(WENT_WELL, IDLE)
+    assert not play.relay.ended
+    assert play.client_heard()[-1] == "Ready I"

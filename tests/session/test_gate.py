@@ -13,6 +13,7 @@ from proxy.session.gate import Bounds
 from proxy.session.talk import Aids
 from proxy.wire import build
 from recorder.journal import RecordError
+from tests.session.conftest import WATCHER
 from tests.session.playbook import COLUMNS, EMPTY, IDLE, IN_BLOCK, ROW, Playbook, complete, error, select
 
 
@@ -307,3 +308,18 @@ async def test_a_session_that_ends_while_it_waits_runs_nothing(make_play: Callab
         await asyncio.sleep(0)
     assert play.upstream_heard() == ["Terminate"]
     assert play.recorded("statement") == []
+
+
+def test_the_record_tells_what_was_allowed_and_not_sent(play: Playbook) -> None:
+    play.client(build.query(b"select 1; delete from orders"), build.query(b"select 2"), build.query(b"execute unknown"))
+    play.upstream(select(1))
+    assert [line["verdict"] for line in play.recorded("statement")] == ["allow", "deny", "allow", "allow"]
+    sent = {line["n"]: line.get("sent", True) for line in play.recorded("outcome")}
+    assert sent == {1: False, 2: False, 3: True, 4: False}
+
+
+def test_a_text_that_is_no_utf_8_is_recorded_byte_for_byte_where_it_passes(make_play: Callable[..., Playbook]) -> None:
+    play = make_play(WATCHER, observe=True)
+    play.client(build.query(b"select '\xff'"))
+    assert play.to_upstream.data == build.query(b"select '\xff'")
+    assert play.recorded("statement")[0]["sql"] == "select '\\xff'"

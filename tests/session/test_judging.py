@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from proxy.clock import FakeClock
 from proxy.policy.load import Policies, parse
 from proxy.session.judging import Bench
 from proxy.session.refusals import LoginRefused
+from proxy.session.registry import Registry, Session
 from tests.session.conftest import NARROW, READER
+from tests.session.playbook import Playbook
 
 
 def a_grant(text: str) -> Grant:
@@ -60,6 +63,44 @@ def test_a_pinned_policy_and_another_file_must_both_allow(bench: Bench, shop_cat
     (tmp_path / "reader.yaml").write_text(READER)
     bench.reload()
     assert not bench.for_grant(a_grant(NARROW)).judge(b"select * from orders").allowed
+
+
+def test_beside_a_policy_that_enforces_one_that_observes_says_nothing(
+    bench: Bench, shop_catalog: Catalog, tmp_path: Path
+) -> None:
+    bench.know("shop", shop_catalog)
+    watching = "name: reader\nmode: observe\ndatabases: [shop]\n"
+    was_observed = a_grant(watching)
+    judge = bench.for_grant(was_observed)
+    assert judge.policy.mode == "enforce"
+    assert not judge.judge(b"select * from orders, pg_authid").allowed
+    settings = bench.settings(was_observed)
+    assert settings["default_transaction_read_only"] == "on"
+    assert "search_path" in settings
+    (tmp_path / "reader.yaml").write_text(watching)
+    bench.reload()
+    assert bench.for_grant(a_grant(READER)).policy.mode == "enforce"
+    assert bench.for_grant(was_observed).policy.mode == "observe"
+
+
+@pytest.mark.parametrize("begins", [READER, READER + "mode: observe\n"])
+def test_a_session_that_was_only_observed_ends_when_its_policy_begins_to_refuse(
+    bench: Bench, shop_catalog: Catalog, make_play: Callable[..., Playbook], tmp_path: Path, begins: str
+) -> None:
+    bench.know("shop", shop_catalog)
+    watching = "name: reader\nmode: observe\ndatabases: [shop]\n"
+    play = make_play(watching, observe=True)
+    registry = Registry(FakeClock())
+    session = Session(
+        id="s-play", grant=a_grant(watching), relay=play.relay, pid=1, secret=b"", deadline=1e9,
+        cancel_upstream=lambda: None, warned=True,
+    )  # fmt: skip
+    registry.sessions["s-play"] = session
+    (tmp_path / "reader.yaml").write_text(begins)
+    bench.reload()
+    bench.renew(registry)
+    assert play.relay.ended is (begins == READER)
+    assert play.client_heard() == (["FATAL 57P01"] if begins == READER else [])
 
 
 def test_a_policy_that_is_gone_or_names_other_databases_opens_nothing(

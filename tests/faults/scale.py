@@ -1,0 +1,10 @@
+"""How long the tests of faults try, and from which seed: `python -m tests.faults` says so through the environment."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+SEED: Final = os.environ.get("FAULTS_SEED", "20261124")
+"""Fixed where nobody says otherwise, so that a failure of `make test` can be had again."""
+LONG: Final = bool(os.environ.get("FAULTS_LONG"))
