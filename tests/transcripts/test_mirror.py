@@ -128,7 +128,10 @@ def compare(house: House, seed: int, policy: str) -> None:
         through.login(login := house.grant(policy=policy))
         direct.start(house.role, house.dbname)
         direct.prove("vendor-secret")
-        assert heard(through, batches) == heard(direct, batches), f"seed {seed}"
+        said = heard(through, batches)
+        assert said == heard(direct, batches), f"seed {seed}"
+    if not any(f"end of batch {BATCHES - 1}" in line for line in said):
+        return
     recorded, executed = both_accounts(house, login[0])
     rest = iter(recorded)
     for text in executed:
