@@ -327,6 +327,7 @@ class Gate:
 
     def _query(self, data: bytes, pos: int, stop: int) -> bytes | None:
         talk = self._talk
+        self._not_copying(QUERY)
         sql = client.query(data, pos, stop)
         if len(sql) > self._bounds.statement:
             long = refusal("too long", size=len(sql), limit=self._bounds.statement)
@@ -384,6 +385,7 @@ class Gate:
 
     def _call(self, data: bytes, pos: int, stop: int) -> bytes | None:
         talk = self._talk
+        self._not_copying(FUNCTION_CALL)
         talk.n += 1
         talk.recording.append(
             events.Statement(
@@ -412,6 +414,11 @@ class Gate:
             return b""
         ledger.copy_end()
         return None
+
+    def _not_copying(self, kind: int) -> None:
+        """A COPY reads this message as the end of its data, in error: its own answer would never come."""
+        if self._talk.ledger.copying:
+            raise ProtocolViolation(f"unexpected message type 0x{kind:02X} during COPY from stdin")
 
 
 class _TooLong:

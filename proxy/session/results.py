@@ -32,7 +32,7 @@ from proxy.wire.framing import (
     ProtocolViolation,
     uint32,
 )
-from proxy.wire.ledger import DESCRIBE, PARSE, QUERY, Owed
+from proxy.wire.ledger import CALL, DESCRIBE, PARSE, QUERY, Owed
 from proxy.wire.rows import walk
 from recorder import events
 
@@ -42,6 +42,7 @@ LONGEST_READ: Final = 4096
 """Of an ErrorResponse longer than STREAMED, this much is read: it begins with severity and SQLSTATE."""
 LONGEST_TAG: Final = 1024
 
+INTO_COPY: Final = "the client sent a statement where the data of COPY from stdin belongs"
 FIXED_SETTINGS: Final = {"client_encoding": "UTF8", "standard_conforming_strings": "on"}
 """Settings that decide how SQL text is read. A judge that reads it differently would judge another statement."""
 
@@ -166,7 +167,14 @@ class Results:
         elif kind == PORTAL_SUSPENDED:
             self._done(entry, "SUSPENDED")
         elif kind in (framing.COPY_IN, framing.COPY_BOTH):
-            self._talk.ledger.copy_in()
+            self._copy_in()
+
+    def _copy_in(self) -> None:
+        ledger = self._talk.ledger
+        ledger.copy_in()
+        if ledger.copying and len(ledger.entries) > 1 and ledger.entries[1].kind in (QUERY, CALL):
+            # The COPY reads it as the end of its data, in error: its own answer would never come.
+            self._talk.end(refusal("protocol", text=INTO_COPY), INTO_COPY)
 
     def _aside(self, kind: int, body: bytes) -> bytes | None:
         """A message that may come at any time; returns what the client gets in its place, None for itself."""

@@ -56,6 +56,20 @@ def test_a_statement_gets_exactly_its_rows_and_is_cancelled(make_play: Make) -> 
     assert play.client_heard() == ["RowDescription", *["DataRow"] * 3, "Complete SELECT 3", "Ready I"]
 
 
+def test_behind_a_cancel_that_comes_too_late_a_name_means_what_the_server_has_under_it(make_play: Make) -> None:
+    play = make_play(limited(rows_per_statement=1))
+    play.client(build.parse(b"a", b"select name from orders"), build.SYNC)
+    play.upstream(PARSED, IDLE)
+    play.client(build.query(b"select 1; deallocate a; prepare a as select 2"))
+    play.upstream(COLUMNS + ROW * 2 + complete("SELECT 2") + complete("DEALLOCATE") + complete("PREPARE") + IDLE)
+    play.cancels[0]()
+    play.upstream_heard()
+    play.client_heard()
+    play.client(build.bind(b"", b"a"), build.execute(), build.SYNC)
+    assert play.upstream_heard() == ["Bind |a", "Execute ", "Sync"]
+    assert play.recorded("statement")[-1]["sql"] == "prepare a as select 2", "what the server has prepared all the same"
+
+
 def test_a_cancel_that_comes_too_late_changes_nothing_for_the_client(make_play: Make) -> None:
     play = make_play(limited(rows_per_statement=1))
     play.client(build.query(b"begin; select 1; select 2"))

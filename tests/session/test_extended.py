@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from proxy.policy.judge import Judge
 from proxy.wire import build
 from proxy.wire.client import PORTAL, STATEMENT
@@ -30,6 +32,7 @@ from tests.session.playbook import (
 ASK = build.parse(b"", b"select name from orders where id = $1"), build.bind(b"", b"", [b"7"]), build.execute()
 ALLOWED = build.parse(b"", b"select 1"), build.bind(b"", b""), build.execute()
 DENIED = build.parse(b"", b"delete from orders"), build.bind(b"", b""), build.execute()
+COPY_IN = build.message(b"G", b"\0\0\0")
 WENT_WELL = PARSED + BOUND + ROW + complete("SELECT 1")
 
 
@@ -51,6 +54,7 @@ def test_a_parse_that_is_not_executed_at_once_is_recorded_before_it_is_sent(play
     assert [line["protocol"] for line in play.recorded("statement")] == ["parse"]
     play.upstream(PARSED, types(), NO_DATA)
     play.client(build.bind(b"", b"p"), build.SYNC)
+    play.upstream(BOUND, IDLE)
     play.client(build.bind(b"", b"p"), build.execute(), build.SYNC)
     assert [line["protocol"] for line in play.recorded("statement")] == ["parse", "bind", "extended"]
 
@@ -282,7 +286,7 @@ def test_describe_close_and_flush_pass(play: Playbook) -> None:
 def test_copy_in_passes_in_observe_mode_and_its_syncs_earn_nothing(make_play: Callable[..., Playbook]) -> None:
     play = make_play(WATCHER, observe=True)
     play.client(build.parse(b"", b"copy t from stdin"), build.bind(b"", b""), build.execute(), build.SYNC)
-    play.upstream(PARSED, BOUND, build.message(b"G", b"\0\0\0"))
+    play.upstream(PARSED, BOUND, COPY_IN)
     assert play.client_heard() == ["ParseComplete", "BindComplete", "CopyIn"]
     play.upstream_heard()
     big = build.message(b"d", b"x" * 100_000)
@@ -331,3 +335,17 @@ def test_an_error_ends_copy_in_of_the_simple_protocol(make_play: Callable[..., P
     play.upstream(WENT_WELL, IDLE)
     assert not play.relay.ended
     assert play.client_heard()[-1] == "Ready I"
+
+
+@pytest.mark.parametrize("message", [build.query(b"select 1"), build.message(b"F", bytes(10))], ids=["Query", "call"])
+def test_a_statement_inside_of_copy_data_ends_the_session(make_play: Callable[..., Playbook], message: bytes) -> None:
+    """Postgres takes it for the end of the data, in error, and never answers it: outcomes would be off by one."""
+    later = make_play(WATCHER, observe=True)
+    later.client(build.query(b"copy t from stdin"))
+    later.upstream(COPY_IN)
+    later.client(message)
+    assert later.client_heard()[-1] == "FATAL 08P01"
+    at_once = make_play(WATCHER, observe=True)
+    at_once.client(build.query(b"copy t from stdin") + message)
+    at_once.upstream(COPY_IN)
+    assert at_once.client_heard()[-1] == "FATAL 08P01"
