@@ -243,10 +243,10 @@ class Results:
             # Postgres drops the unnamed statement before it reads the new text.
             failed.undo[0].before = None
         for entry in gone:
-            if entry.kind == QUERY:
-                if entry is not failed and entry.undo:
-                    undone += [change for _, made in entry.undo for change in made]
-            elif entry.kind != DESCRIBE and entry.undo:
+            if entry.kind == QUERY and entry is not failed:
+                # Skipped as a whole, because no Sync came between it and the error.
+                undone += [change for _, made in entry.undo or () for change in made]
+            elif entry.kind not in (QUERY, DESCRIBE) and entry.undo:
                 undone += entry.undo
             talk.fail(entry, sqlstate)
         if undone:
