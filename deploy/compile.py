@@ -35,6 +35,7 @@ HOT = (
     "proxy/session/results.py",
     "proxy/session/relay.py",
     "proxy/server/channel.py",
+    "proxy/server/tls_transport.py",
     "recorder/chain.py",
     "recorder/forms.py",
     "recorder/journal.py",

@@ -20,6 +20,7 @@ from proxy.catalog import tls_context
 from proxy.config import Database
 from proxy.scram import tls_server_end_point
 from proxy.server.channel import SocketChannel, close_gently
+from proxy.server.tls_transport import TlsTransport
 from proxy.session.upstream import UpstreamRefused
 from proxy.tasks import spawn
 from proxy.wire import build
@@ -114,14 +115,9 @@ async def _connect(
         if answer != b"S":
             raise UpstreamRefused("it does not speak TLS, and the configuration asks for it")
         channel = SocketChannel(database.host, binding=_binding)
-        await loop.create_connection(
-            lambda: channel.protocol,
-            sock=sock,
-            ssl=context,
-            server_hostname=database.host,
-            ssl_handshake_timeout=CONNECT_TIMEOUT,
-            ssl_shutdown_timeout=1.0,
-        )
+        inside = TlsTransport(context, channel.protocol, server_side=False, server_hostname=database.host)
+        await loop.create_connection(lambda: inside.protocol, sock=sock)
+        await inside.opened()
     except BaseException:
         sock.close()
         raise

@@ -22,6 +22,7 @@ import structlog
 from proxy.config import Config
 from proxy.server import tls
 from proxy.server.channel import SocketChannel
+from proxy.server.tls_transport import TlsTransport
 from proxy.session.channel import ChannelClosed
 from proxy.tasks import spawn
 from proxy.wire import startup
@@ -188,13 +189,9 @@ class Listener:
         if certificate is None:
             raise ProtocolViolation("a TLS handshake, and listen.tls.mode is disable")
         channel = SocketChannel(who, binding=lambda _: certificate.binding, subject=tls.subject)
-        await asyncio.get_running_loop().connect_accepted_socket(
-            lambda: channel.protocol,
-            sock,
-            ssl=certificate.context,
-            ssl_handshake_timeout=self._config.login_timeout,
-            ssl_shutdown_timeout=1.0,
-        )
+        inside = TlsTransport(certificate.context, channel.protocol, server_side=True)
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: inside.protocol, sock)
+        await inside.opened()
         if direct and channel.alpn != tls.ALPN:
             channel.close()
             raise ProtocolViolation("direct TLS without ALPN postgresql")

@@ -19,7 +19,7 @@ RECORD: Final = 1 << 16
 
 
 class TlsTransport:
-    """One connection's TLS. Await `established` before anything else: it raises ssl.SSLError or ConnectionError.
+    """One connection's TLS. Await `opened` before anything else.
 
     `inner` is the protocol that gets the decrypted bytes; its connection_made is called when the handshake is done.
     """
@@ -41,7 +41,15 @@ class TlsTransport:
         self._raw: asyncio.Transport | None = None
         self._up = False
         self._closing = False
-        self.established: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._established: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def opened(self) -> None:
+        """Wait for the handshake. Raises ssl.SSLError or ConnectionError; cancelled, it closes at once."""
+        try:
+            await self._established
+        except asyncio.CancelledError:
+            self.abort()
+            raise
 
     @property
     def protocol(self) -> asyncio.Protocol:
@@ -156,8 +164,8 @@ class TlsTransport:
         self._closing = True
         if self._up:
             self._inner.connection_lost(exc)
-        elif not self.established.done():
-            self.established.set_exception(exc or ConnectionResetError("closed in the TLS handshake"))
+        elif not self._established.done():
+            self._established.set_exception(exc or ConnectionResetError("closed in the TLS handshake"))
 
     def pause_writing(self) -> None:
         if self._up:
@@ -178,16 +186,16 @@ class TlsTransport:
         except (ssl.SSLError, ssl.CertificateError) as problem:
             self._flush()  # the alert
             self._closing = True
-            if not self.established.done():
-                self.established.set_exception(problem)
+            if not self._established.done():
+                self._established.set_exception(problem)
             if self._raw is not None:
-                self._raw.close()
+                self._raw.close()  # and not abort: the alert is still to go
             return
         self._flush()
         self._up = True
         self._inner.connection_made(cast(asyncio.Transport, self))
-        if not self.established.done():
-            self.established.set_result(None)
+        if not self._established.done():
+            self._established.set_result(None)
 
     def _flush(self) -> None:
         if self._raw is not None and self._outgoing.pending:
