@@ -142,6 +142,10 @@ class Grants:
         grant = _grant(row) if row["id"] is not None else None
         return grant, Verifier.parse(row["verifier"] or mock)
 
+    def mark(self) -> tuple[int, ...] | None:
+        """See `Store.mark`."""
+        return self._store.mark(self._clock.microseconds())
+
     async def live(self) -> dict[str, Grant]:
         """Grants that are neither over nor revoked, by id; what is not here ends."""
         now, columns = self._clock.now(), tables.grants.c

@@ -28,6 +28,8 @@ HEAD = "0003"
 
 _LOCK = 0x64617970617373  # "daypass": Postgres's advisory lock around migrations
 _WRITE = "daypass_write"
+SETTLED = 100_000
+"""Microseconds after which a file's time tells that nothing was written since: it moves every few milliseconds."""
 
 
 class StoreError(Exception):
@@ -37,15 +39,16 @@ class StoreError(Exception):
 class Store:
     """An open state. `await Store.open(url)`, and `close()` at the end."""
 
-    def __init__(self, engine: AsyncEngine, name: str) -> None:
+    def __init__(self, engine: AsyncEngine, name: str, file: str | None = None) -> None:
         self._engine = engine
         self._name = name
+        self._file = file
 
     @classmethod
     async def open(cls, url: str) -> Store:
         """Opens `sqlite:///PATH` or `postgresql://…`, and migrates. Raises StoreError."""
         engine, name = _engine(url)
-        store = cls(engine, name)
+        store = cls(engine, name, name if engine.dialect.name == "sqlite" else None)
         try:
             await store._migrate()
         except BaseException:
@@ -104,6 +107,25 @@ class Store:
             yield connection
         finally:
             await connection.close()
+
+    def mark(self, now: int) -> tuple[int, ...] | None:
+        """What is another value once anybody has written; None where only asking tells.
+
+        `now`: microseconds of the wall. The time of a file moves in steps: in the one in which it was written last,
+        more may follow unseen.
+        """
+        if self._file is None:
+            return None
+        found: list[int] = []
+        for path in (self._file, f"{self._file}-wal"):
+            try:
+                state = os.stat(path)
+            except FileNotFoundError:
+                continue
+            if now - state.st_mtime_ns // 1000 < SETTLED:
+                return None
+            found += (state.st_ino, state.st_size, state.st_mtime_ns)
+        return tuple(found)
 
     async def _migrate(self) -> None:
         async with self.read() as connection:

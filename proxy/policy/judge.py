@@ -34,6 +34,12 @@ SPACE = " \t\n\r\f\v"
 """What Postgres takes for space. Python takes more, and a text without it would be another text."""
 CACHE_TEXTS = 8192
 CACHE_TEXT_BYTES = 16 << 10
+_NAMELESS = frozenset(
+    (
+        "begin", "commit", "rollback", "savepoint", "release", "set", "reset", "show", "discard", "deallocate", "close",
+    )
+)  # fmt: skip
+"""Kinds of statement in which the search_path decides nothing."""
 _TOO_HEAVY = ("limit.text", "limit.nesting")
 _PLAIN = re.compile(rb"[\x01-\x7f]*\Z")
 _PREFIXED = re.compile(rb"(?:\b[bBxX]|&)'")  # strings that are not every string's equal: B'x' is none, U&'x' is refused
@@ -383,16 +389,24 @@ class Both:
         if not second.allowed:
             return second
         if first.forward != second.forward:
-            changed = replace(
-                first.statements[0],
-                verdict="deny",
-                rule="policy.changed",
-                reason="the policy shows this table differently since the grant was made",
-                hint="Ask for a new grant.",
-                rewritten=None,
-            )
-            return Judgement((changed,), False, sql)
+            return self._changed(first, sql, "the policy shows this table differently since the grant was made")
+        pinned, current = (part.policy for part in self.parts)
+        if pinned.search_path != current.search_path and not _NAMELESS.issuperset(s.kind for s in first.statements):
+            # The session has the pinned path; what the file's judge has allowed may be another table of that name.
+            return self._changed(first, sql, "the policy has another search_path since the grant was made")
         return first
+
+    @staticmethod
+    def _changed(first: Judgement, sql: bytes, reason: str) -> Judgement:
+        refused = replace(
+            first.statements[0],
+            verdict="deny",
+            rule="policy.changed",
+            reason=reason,
+            hint="Ask for a new grant.",
+            rewritten=None,
+        )
+        return Judgement((refused,), False, sql)
 
 
 def both(pinned: Judge, current: Judge) -> Judges:

@@ -35,6 +35,7 @@ log = structlog.get_logger()
 
 FLUSH_EVERY: Final = 0.05
 GRANTS_EVERY: Final = 0.25
+SPENT_EVERY: Final = 1.0
 POLICIES_EVERY: Final = 1.0
 CATALOG_EVERY: Final = 5.0
 CATALOG_RETRY: Final = 1.0
@@ -67,6 +68,8 @@ class Watch:
         self._keeper = keeper
         self._counts = counts
         self._tasks: list[asyncio.Task[None]] = []
+        self._looked: tuple[tuple[int, ...] | None, int] | None = None
+        """The state's mark, and how many sessions there had been, when it was last asked."""
         self.fault: str | None = None
         """Why the state cannot be read; None while it can."""
         self.catalog_changed: Callable[[str], None] = lambda database: None
@@ -81,13 +84,12 @@ class Watch:
         rounds: list[tuple[str, float, Callable[[], Awaitable[None]]]] = [
             ("flush", FLUSH_EVERY, self._flush),
             ("deadlines", GRANTS_EVERY, self._deadlines),
-            ("grants", GRANTS_EVERY, self._live_grants),
-            ("kills", GRANTS_EVERY, self._killed),
+            ("grants", GRANTS_EVERY, self._look_at_state),
             ("policies", POLICIES_EVERY, self._policies),
             ("probe", PROBE_EVERY, self._probe),
             ("checkpoint", CHECKPOINT_EVERY, self._checkpoint),
             ("roles", ROLES_EVERY, self._roles),
-            ("spent", GRANTS_EVERY, self.save_spent),
+            ("spent", SPENT_EVERY, self.save_spent),
         ]
         for name, every, what in rounds:
             self._tasks.append(spawn(_repeat(name, every, what), name=name))
@@ -144,26 +146,29 @@ class Watch:
     async def _deadlines(self) -> None:
         self._registry.tick()
 
-    async def _live_grants(self) -> None:
-        if len(self._registry):
-            seen = {session.id for session in self._registry}
-            try:
-                live = await self._grants.live()
-            except StoreError as problem:
-                # Deadlines still hold; a revocation is seen as soon as the state is there again.
-                if self.fault is None:
-                    log.error("state_unavailable", reason=str(problem))
-                self.fault = str(problem)
-                return
-            self.fault = None
-            self._registry.keep_only(live, seen)
-
-    async def _killed(self) -> None:
-        with contextlib.suppress(StoreError):  # the round of grants tells of it
-            if len(self._registry):
-                for kill in await self._kills.take({session.id for session in self._registry}):
-                    log.warning("session_killed", session=kill.session, by=kill.by)
-                    self._registry.kill(kill.session, reason=kill.reason, by=kill.by)
+    async def _look_at_state(self) -> None:
+        """Revocations, and orders to end a session: nothing is asked where nobody has written since the last time."""
+        if not len(self._registry):
+            return
+        mark, added = self._grants.mark(), self._registry.added
+        if mark is not None and (mark, added) == self._looked:
+            return
+        seen = {session.id for session in self._registry}
+        try:
+            live = await self._grants.live()
+            kills = await self._kills.take(seen)
+        except StoreError as problem:
+            # Deadlines still hold; a revocation is seen as soon as the state is there again.
+            if self.fault is None:
+                log.error("state_unavailable", reason=str(problem))
+            self.fault = str(problem)
+            return
+        self.fault = None
+        self._looked = (mark, added)
+        self._registry.keep_only(live, seen)
+        for kill in kills:
+            log.warning("session_killed", session=kill.session, by=kill.by)
+            self._registry.kill(kill.session, reason=kill.reason, by=kill.by)
 
     async def save_spent(self) -> None:
         """Write down what grants have used, so that a restart does not give it back."""
@@ -187,6 +192,8 @@ class Watch:
 
     async def _roles(self) -> None:
         """Pause what stands on released tables; drop the roles of grants that are over, and of those before a crash."""
+        if not any(self._keeper.is_for(name) for name in self._config.databases):
+            return
         await self._keeper.look_at_releases()
         for session in self._registry:
             grant = session.grant

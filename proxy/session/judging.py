@@ -135,6 +135,7 @@ class Bench:
                 session.relay.rejudge(judge)
             except LoginRefused as refused:
                 session.finish(refused.refusal, refused.truth)
+        registry.look_again()
 
     def _current(self, grant: Grant) -> Policy:
         try:

@@ -334,7 +334,7 @@ def _begin(
         cancel_upstream=stop_upstream,
         warned=left < 2 * WARN_BEFORE,
     )
-    desk.registry.sessions[name] = session
+    desk.registry.add(session)
     hello = [build.AUTHENTICATION_OK, bytes(ready.relayed), build.key_data(ready.pid, session.secret)]
     if judge.policy.greeting and not observe:
         hello.append(build.notice(text=_greeting(grant, name)))

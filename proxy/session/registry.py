@@ -44,6 +44,8 @@ class Session:
     deadline: float
     cancel_upstream: Callable[..., None]
     warned: bool = False
+    look_at: float = 0.0
+    """When `tick` has something to do at the earliest, monotonic seconds."""
 
     def tick(self, now: float) -> None:
         """Look at the clock (monotonic seconds): warn, or end what is over."""
@@ -55,6 +57,9 @@ class Session:
             self.relay.notice(f"daypass: grant {self.grant.id} ends in {left:.0f} s", hint="finish what is running")
         else:
             self._limits(now)
+        limits = self.relay.talk.meter.limits
+        watched = limits.idle is not None or limits.transaction is not None
+        self.look_at = now if watched else self.deadline if self.warned else self.deadline - WARN_BEFORE
 
     def _limits(self, now: float) -> None:
         talk, busy = self.relay.talk, self.relay.busy
@@ -89,6 +94,22 @@ class Registry:
     elsewhere: Callable[[int, bytes], None] = lambda pid, secret: None
     """Called with a cancel key that is none of ours: it may be another process's."""
     sessions: dict[str, Session] = field(default_factory=dict)
+    added: int = 0
+    """How many sessions there have been."""
+    _look_at: float = 0.0
+    """When `tick` has something to do at the earliest."""
+
+    def add(self, session: Session) -> None:
+        """A session has opened."""
+        self.sessions[session.id] = session
+        self.added += 1
+        self._look_at = 0.0
+
+    def look_again(self) -> None:
+        """What sessions are limited to has changed."""
+        self._look_at = 0.0
+        for session in self:
+            session.look_at = 0.0
 
     def __iter__(self) -> Iterator[Session]:
         return iter(list(self.sessions.values()))
@@ -140,10 +161,14 @@ class Registry:
         return found
 
     def tick(self) -> None:
-        """Look after every deadline once."""
+        """Look after every deadline that may have come. An open session that nothing limits costs nothing."""
         now = self.clock.monotonic()
+        if now < self._look_at:
+            return
         for session in self:
-            session.tick(now)
+            if session.look_at <= now:
+                session.tick(now)
+        self._look_at = min((session.look_at for session in self), default=now)
 
     def kill(self, id: str, *, reason: str, by: str) -> None:
         """An operator ends this session, if it is still open."""
@@ -158,13 +183,14 @@ class Registry:
         """
         now, wall = self.clock.monotonic(), self.clock.now()
         for session in self:
-            if session.id not in seen:
-                continue
             grant = live.get(session.grant.id)
+            if (grant is not None and grant.expires_at >= session.grant.expires_at) or session.id not in seen:
+                continue
             if grant is None:
                 if session.deadline > now + 1:
                     session.finish(refusal("revoked", grant=session.grant.id, why=""), "the grant was revoked")
                 else:
                     session.finish(refusal("expired", grant=session.grant.id), "the grant expired")
-            elif grant.expires_at < session.grant.expires_at:
+            else:
+                session.look_at = self._look_at = 0.0
                 session.deadline = min(session.deadline, now + (grant.expires_at - wall).total_seconds())

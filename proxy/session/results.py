@@ -32,7 +32,7 @@ from proxy.wire.framing import (
     ProtocolViolation,
     uint32,
 )
-from proxy.wire.ledger import CALL, DESCRIBE, PARSE, QUERY, Owed
+from proxy.wire.ledger import BIND, CALL, DESCRIBE, PARSE, QUERY, Owed
 from proxy.wire.rows import walk
 from recorder import events
 
@@ -239,8 +239,8 @@ class Results:
         if failed.kind == QUERY:
             # What came before the failing statement has happened, and PREPARE is not taken back by a rollback.
             undone = [change for index, made in failed.undo or () if index >= failed.done for change in made]
-        elif failed.kind == PARSE and failed.undo[0].name == b"":
-            # Postgres drops the unnamed statement before it reads the new text.
+        elif failed.kind in (PARSE, BIND) and failed.undo[0].name == b"":
+            # Postgres drops the unnamed statement before it reads the new text, the unnamed portal before it plans.
             failed.undo[0].before = None
         for entry in gone:
             if entry.kind == QUERY and entry is not failed:

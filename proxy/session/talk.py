@@ -120,7 +120,7 @@ class Talk:
         self.rows = 0
         self.octets = 0
         self.active = monotonic()
-        """When the client last said something, monotonic seconds."""
+        """When the client last said something, or a statement of its last ended, monotonic seconds."""
         self.began = 0.0
         """Since when at the latest a transaction or statement has been open, monotonic seconds; 0 when none is."""
         self.meter = Meter(judge.limits, aids.spent)
@@ -278,7 +278,7 @@ class Talk:
             )
         )
         entry.rows = entry.octets = 0
-        entry.started = now
+        entry.started = self.active = now
 
     def fail(self, entry: Owed, sqlstate: str) -> None:
         """Every statement of `entry` that has not ended yet ends with `sqlstate`."""

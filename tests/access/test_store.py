@@ -185,3 +185,22 @@ async def test_a_locked_file_is_an_error_and_not_a_hang(tmp_path: Path) -> None:
     finally:
         holder.close()
         await store.close()
+
+
+async def test_the_mark_changes_with_every_write_and_is_not_trusted_at_once(tmp_path: Path) -> None:
+    store = await Store.open(f"sqlite:///{tmp_path}/state.db")
+    other = await Store.open(f"sqlite:///{tmp_path}/state.db")
+    files = (os.path.join(tmp_path, name) for name in ("state.db", "state.db-wal"))
+    written = max(os.stat(path).st_mtime_ns for path in files) // 1000
+    assert store.mark(written + 1000) is None, "more may follow in the same step of the clock"
+    before = store.mark(written + 1_000_000)
+    assert before is not None
+    assert store.mark(written + 2_000_000) == before
+    for number in range(20):
+        async with other.write() as connection:
+            await connection.execute(tables.installation.update().values(id=f"{number:08x}"))
+        now = store.mark(written + 10_000_000_000)
+        assert now not in (None, before)
+        before = now
+    await other.close()
+    await store.close()

@@ -196,6 +196,18 @@ def test_both_must_allow(judging: Judging) -> None:
     assert both(pinned, pinned) is pinned
 
 
+def test_a_search_path_that_has_changed_lets_nothing_pass_that_it_could_decide(judging: Judging) -> None:
+    """The session keeps the pinned path: the file's judge would judge another table than the one that is read."""
+    grant = judging("name: p\ndatabases: [shop]\nsearch_path: [app]\ntables: {app.orders: {}}\n")
+    found = both(grant, judging("name: p\ndatabases: [shop]\nsearch_path: [hr, app]\ntables: {app.orders: {}}\n"))
+    for sql in (b"select * from orders", b"select * from app.orders", b"select now()", b"execute p"):
+        refusal = found.judge(sql).refusal
+        assert refusal is not None
+        assert refusal.rule == "policy.changed"
+    for sql in (b"begin", b"rollback", b"show search_path"):
+        assert found.judge(sql).allowed
+
+
 def test_startup_settings_pin_the_session(judge: Judge) -> None:
     settings = startup_settings(judge.policy, 150000)
     assert settings["default_transaction_read_only"] == "on"

@@ -379,3 +379,13 @@ def test_a_query_that_is_skipped_makes_no_names(play: Playbook) -> None:
     play.client(*ALLOWED, build.query(b"deallocate p; prepare p as select 2"), build.SYNC)
     play.upstream(error(), IDLE)
     assert run(play, b"p") == "select 1"
+
+
+def test_a_bind_that_fails_leaves_no_unnamed_portal(play: Playbook) -> None:
+    play.client(build.query(b"begin"), *ALLOWED, build.SYNC)
+    play.upstream(complete("BEGIN"), IN_BLOCK, WENT_WELL, IN_BLOCK)
+    play.client(build.parse(b"", b"select 1/0"), build.bind(b"", b""), build.SYNC)
+    play.upstream(PARSED, error(), FAILED)
+    play.client_heard(), play.upstream_heard()
+    play.client(build.execute(), build.SYNC)
+    assert play.upstream_heard() == ["Sync"]

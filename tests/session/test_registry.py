@@ -37,7 +37,7 @@ def a_session(play: Playbook, registry: Registry, *, seconds: float = 3600, **li
         deadline=play.clock.monotonic() + seconds,
         cancel_upstream=lambda: None,
     )
-    registry.sessions[session.id] = session
+    registry.add(session)
     return session
 
 
@@ -69,6 +69,18 @@ def test_a_wall_clock_that_steps_back_revives_nothing(play: Playbook, registry: 
     assert play.relay.ended
 
 
+def test_limits_that_come_later_are_kept(play: Playbook, registry: Registry) -> None:
+    session = a_session(play, registry)
+    registry.tick()
+    play.clock.advance(100)
+    session.relay.talk.meter.apply(Limits.model_validate({"idle": "60s"}))
+    registry.tick()
+    assert not play.relay.ended, "nothing told it to look"
+    registry.look_again()
+    registry.tick()
+    assert play.relay.reason == "idle"
+
+
 def test_a_busy_session_is_not_idle(play: Playbook, registry: Registry) -> None:
     a_session(play, registry, idle=60)
     play.client(build.query(b"select 1"))
@@ -76,6 +88,9 @@ def test_a_busy_session_is_not_idle(play: Playbook, registry: Registry) -> None:
     registry.tick()
     assert play.ended == []
     play.upstream(select(1))
+    registry.tick()
+    assert play.ended == [], "it is idle from the end of its statement on"
+    play.clock.advance(61)
     registry.tick()
     assert play.relay.ended
     assert play.client_heard()[-1] == "FATAL 57P05"
