@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import replace
+import dataclasses
 
+import msgspec
 import pytest
 
 from proxy.demo.postgres import PostgresServer
@@ -29,7 +30,7 @@ class Blind(Judge):
         return self.uncached(sql)
 
     def uncached(self, sql: bytes) -> Judgement:
-        return replace(super().uncached(sql), allowed=True, forward=sql, edits=(), veiled=False)
+        return msgspec.structs.replace(super().uncached(sql), allowed=True, forward=sql, edits=(), veiled=False)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def test_no_statement_tells_a_secret_to_a_role(server: PostgresServer) -> None:
     ],
 )
 def test_the_test_can_fail(shared: Stage, steps: list[str], kind: str) -> None:
-    made = replace(shared, judge=Blind(shared.judge.policy, shared.catalog))
+    made = dataclasses.replace(shared, judge=Blind(shared.judge.policy, shared.catalog))
     report = Report()
     runner = Runner(made, Source(Vocabulary(made), 1, []), report)
     runner.case(0, ["select 1"])
