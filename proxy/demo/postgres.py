@@ -272,6 +272,7 @@ class PostgresServer:
         path = self.data / "log" / "postgres.csv"
         if not path.exists():
             return []
+        csv.field_size_limit(1 << 30)  # a statement may be as long as a message
         with path.open(newline="", encoding="utf-8", errors="replace") as file:
             rows = [row for row in csv.reader(file) if len(row) > 13]
         return [LogLine(r[1], r[2], int(r[3] or 0), r[11], r[12], r[13]) for r in rows]

@@ -37,6 +37,9 @@ KNOWN: Final[tuple[Known, ...]] = (
     Known("asyncpg", "tests/test_introspection.py::TestIntrospection::test_introspection_*", ONE_DATABASE),
     Known("asyncpg", "tests/test_execute.py::*::test_executemany_server_failure_during_writes", OVERTAKES),
     Known("asyncpg", "tests/test_connect.py::TestConnectionGC::test_no_explicit_close_*", KEPT_BY_TLS, "tls"),
+    Known("pg8000", "test/*/test_connection.py::test_password_bytes", OWN_ROLE),
+    Known("pg8000", "test/*/test_connection.py::test_bytes_password", OWN_ROLE),
+    Known("pg8000", "test/*/test_connection.py::testBytesPassword", OWN_ROLE),
     Known("pg8000", "test/*/auth/test_*.py::*", ONE_DATABASE),
     Known("pg8000", "test/*/test_connection.py::test_*atabase*ame*", ONE_DATABASE),
     Known("pg8000", "test/*/test_connection.py::test*Database*", ONE_DATABASE),
@@ -46,7 +49,6 @@ KNOWN: Final[tuple[Known, ...]] = (
     Known("django", "backends.postgresql.*.test_nodb_cursor*", ONE_DATABASE),
     Known("django", "postgres_tests.test_signals.*.test_register_type_handlers_no_db", ONE_DATABASE),
     Known("django", "backends.postgresql.test_creation.*.test_create_test_db", ONE_DATABASE),
-    Known("pg8000", "test/*/test_connection.py::test_password_bytes", OWN_ROLE),
     Known("pg8000", "test/*/test_connection.py::test_Connection_plain_socket", NO_DATABASE),
 )
 
