@@ -31,6 +31,7 @@ HOT = (
     "proxy/session/naming.py",
     "proxy/session/streaming.py",
     "proxy/session/extended.py",
+    "proxy/session/simple.py",
     "proxy/session/gate.py",
     "proxy/session/results.py",
     "proxy/session/relay.py",

@@ -24,7 +24,7 @@ from proxy.cli.policy_load import (
     policy_of,
 )
 from proxy.policy import witness
-from proxy.policy.judge import Judgement
+from proxy.policy.judgement import Judgement
 
 COLOURS = {"allow": "green", "mask": "cyan", "hold": "yellow", "deny": "red"}
 

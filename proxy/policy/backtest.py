@@ -16,7 +16,8 @@ from typing import Literal
 from proxy.policy import oracle
 from proxy.policy.bind import Bound
 from proxy.policy.compare import Change, table
-from proxy.policy.judge import Judge, Judgement
+from proxy.policy.judge import Judge
+from proxy.policy.judgement import Judgement
 from proxy.policy.model import Limits
 from proxy.policy.uses import Key, Uses, everything, uses
 from proxy.units import format_duration, format_size

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Protocol
 
-import msgspec
 import structlog
 from msgspec.structs import replace
 
@@ -22,6 +21,7 @@ from proxy.catalog import Catalog
 from proxy.policy import caps, describe, oracle, outlines, substitute
 from proxy.policy.bind import Bound, Problem
 from proxy.policy.guard import LOCK_TIMEOUT, Guard, Judged
+from proxy.policy.judgement import SPACE, Judgement, Statement, with_text
 from proxy.policy.model import Limits, Policy, tighter
 from proxy.policy.names import Names
 from proxy.policy.oracle import RawStatement
@@ -30,8 +30,6 @@ from proxy.policy.substitute import Edit
 
 log = structlog.get_logger()
 
-SPACE = " \t\n\r\f\v"
-"""What Postgres takes for space. Python takes more, and a text without it would be another text."""
 CACHE_TEXTS = 8192
 CACHE_TEXT_BYTES = 16 << 10
 _NAMELESS = frozenset(
@@ -45,84 +43,8 @@ _PLAIN = re.compile(rb"[\x01-\x7f]*\Z")
 _PREFIXED = re.compile(rb"(?:\b[bBxX]|&)'")  # strings that are not every string's equal: B'x' is none, U&'x' is refused
 
 
-class Statement(msgspec.Struct, frozen=True):
-    """The verdict on one statement.
-
-    `kind` is what the statement does (select, set, begin, execute, …); `position` a 1-based character in the client's
-    text; `rewritten` the statement with its substitutes where there are any, keys blanked; `name` a prepared
-    statement's, cursor's, savepoint's or setting's name, "" for ALL.
-    """
-
-    kind: str
-    verdict: str
-    rule: str
-    reason: str
-    hint: str
-    position: int | None
-    sql: str
-    rewritten: str | None
-    name: str | None
-    tables: tuple[str, ...]
-    functions: tuple[str, ...]
-
-
-class Judgement(msgspec.Struct, frozen=True):
-    """The verdict on one message's text. `forward` is what goes upstream when `allowed`."""
-
-    statements: tuple[Statement, ...]
-    allowed: bool
-    forward: bytes
-    edits: tuple[Edit, ...] = ()
-    shape: bytes | None = None
-    veiled: bool = False
-    """Whether an error of these statements can hold values that the policy hides."""
-
-    @property
-    def plain(self) -> bool:
-        """Whether nothing has to be done to what the upstream answers."""
-        return not self.edits and not self.veiled
-
-    @property
-    def refusal(self) -> Statement | None:
-        """The first statement that is denied."""
-        return next((s for s in self.statements if s.verdict == "deny"), None)
-
-    def client_position(self, position: int) -> int:
-        """A 1-based character position in `forward`, as Postgres reports it, mapped back to the client's text."""
-        if not self.edits:
-            return position
-        at = len(self.forward.decode(errors="replace")[: position - 1].encode())
-        original, shift = at, 0
-        for edit in sorted(self.edits, key=lambda e: e.start):
-            start = edit.start + shift
-            if at < start:
-                break
-            if at < start + len(edit.new):
-                original = edit.start
-                break
-            shift += len(edit.new) - (edit.end - edit.start)
-            original = at - shift
-        else:
-            original = at - shift
-        return original + 1 if self.forward.isascii() else self._characters(original) + 1
-
-    def _characters(self, offset: int) -> int:
-        """Characters before a byte offset of the client's text."""
-        text, at, shift = self.forward, 0, 0
-        out = b""
-        for edit in sorted(self.edits, key=lambda e: e.start):
-            out += text[at + shift : edit.start + shift] + b"?" * (edit.end - edit.start)
-            at, shift = edit.end, shift + len(edit.new) - (edit.end - edit.start)
-        return len((out + text[at + shift :])[:offset].decode(errors="ignore"))
-
-
 def _partly(tables: list[str]) -> str:
     return f"{', '.join(tables)}: shown in part" if tables else ""
-
-
-def _with_text(same: Judgement, sql: bytes) -> Judgement:
-    """The same verdict on another text of its shape."""
-    return replace(same, statements=(replace(same.statements[0], sql=sql.decode().strip(SPACE)),), forward=sql)
 
 
 class Judges(Protocol):
@@ -204,10 +126,10 @@ class Judge:
             return known
         outline = outlines.outline(sql)
         if outline is not None and (same := self._outlines.get(outline)) is not None:
-            return _with_text(same, sql)
+            return with_text(same, sql)
         shape = self._shape(sql)
         if shape is not None and (same := self._shapes.get(shape)) is not None:
-            found = _with_text(same, sql)
+            found = with_text(same, sql)
             self._keep_text(sql, found)
         else:
             if len(sql) > caps.LIGHT.bytes:

@@ -23,7 +23,8 @@ import structlog
 
 from proxy import tasks
 from proxy.policy import worker_process as other
-from proxy.policy.judge import Judge, Judgement, Judges
+from proxy.policy.judge import Judge, Judges
+from proxy.policy.judgement import Judgement
 from proxy.policy.refusal import Refused
 
 log = structlog.get_logger()

@@ -22,7 +22,8 @@ import msgspec
 import structlog
 
 from proxy import catalog
-from proxy.policy.judge import Judge, Judgement
+from proxy.policy.judge import Judge
+from proxy.policy.judgement import Judgement
 from proxy.policy.load import parse
 
 # From the server: a judge; a text for a judge. To the server: ready; the verdict; no such judge; out of time; died.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from proxy.policy.judge import Judgement, Statement
+from proxy.policy.judgement import Judgement, Statement
 from proxy.session.budget import Ended
 from proxy.session.names import Prepared
 from proxy.session.refusals import Refusal, refusal

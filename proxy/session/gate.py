@@ -13,16 +13,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.policy.judge import Statement
 from proxy.session import streaming
-from proxy.session.answers import Answers, limited_by
+from proxy.session.answers import Answers
 from proxy.session.extended import Extended
-from proxy.session.names import NAME_BYTES, NAMING, Change
-from proxy.session.naming import follow
 from proxy.session.refusals import refusal
+from proxy.session.simple import Simple
 from proxy.session.streaming import LONGEST_HEAD, STREAMED, Streamed, not_kept
-from proxy.session.talk import STATUS, Pause, Talk
-from proxy.wire import build, client
+from proxy.session.talk import Pause, Talk
 from proxy.wire import ledger as owed
 from proxy.wire.framing import (
     BIND,
@@ -44,7 +41,6 @@ from proxy.wire.framing import (
     uint32,
 )
 from proxy.wire.ledger import Owed
-from recorder import events
 
 SMALL: Final = 10_000
 """Bytes that a message of a type without a limit of its own may have, as in Postgres."""
@@ -83,6 +79,7 @@ class Gate:
         "_passing",
         "_pause",
         "_reply",
+        "_simple",
         "_streamed",
         "_talk",
         "_too_long",
@@ -106,6 +103,7 @@ class Gate:
         self._bounds = bounds
         self._answers = Answers(talk)
         self._extended = Extended(talk, self._answers, bounds.statement)
+        self._simple = Simple(talk, self._answers, bounds.statement)
         self._held = bytearray()
         self._wanted = HEADER
         """How many bytes `_held` must have before walking again can get further."""
@@ -309,7 +307,7 @@ class Gate:
         if kind == PARSE:
             return self._extended.parse(data, pos, stop)
         if kind == QUERY:
-            return self._query(data, pos, stop)
+            return self._simple.query(data, pos, stop)
         if kind == COPY_DATA:
             # Outside of COPY IN Postgres ignores these. Under a policy COPY IN never begins; where it may begin,
             # drivers send the data before they have heard that it did.
@@ -322,66 +320,8 @@ class Gate:
             self.terminated = True
             return None
         if kind == FUNCTION_CALL:
-            return self._call(data, pos, stop)
+            return self._simple.call(data, pos, stop)
         return self._copy_end()
-
-    def _query(self, data: bytes, pos: int, stop: int) -> bytes | None:
-        talk = self._talk
-        self._not_copying(QUERY)
-        sql = client.query(data, pos, stop)
-        if len(sql) > self._bounds.statement:
-            long = refusal("too long", size=len(sql), limit=self._bounds.statement)
-            digest = hashlib.sha256(data[pos - HEADER : stop]).hexdigest()
-            return self._answers.too_long(long, not_kept(stop - pos + HEADER, digest), extended=False)
-        judgement = talk.judgement(sql)
-        limited = talk.limited(judgement) if judgement.allowed else None
-        if limited is not None:
-            judgement = limited_by(limited, judgement)
-        statements = judgement.statements
-        if not judgement.plain:
-            self._settle(statements)
-        first = talk.n + 1
-        if not statements:
-            talk.record(None, protocol="simple", sql=sql.decode("utf-8", "surrogateescape"))
-        for statement in statements:
-            talk.record(statement, protocol="simple")
-        if limited is not None:
-            return self._answers.limited(limited, range(first, talk.n + 1), extended=False)
-        if not judgement.allowed and judgement.refusal is not None:
-            return self._answers.deny(judgement.refusal, range(first, talk.n + 1), extended=False)
-        changes = self._unnamed() if not talk.observe or _is_text(sql) else None
-        for index, statement in enumerate(statements):
-            if statement.kind in NAMING:
-                changes = changes or []
-                no, made = follow(statement, talk, self._answers)
-                if no is not None:
-                    for _, earlier in reversed(changes):
-                        talk.names.take_back(earlier, [])
-                    for n in range(first, talk.n + 1):
-                        talk.denied(n, no.sqlstate, "name")
-                    return self._answers.answer(no, extended=False)
-                changes.append((index, made))
-        entry = Owed(owed.QUERY, first, talk.active, changes, None if judgement.plain else judgement)
-        entry.count = talk.n + 1 - first
-        talk.ledger.entries.append(entry)
-        talk.names.group += 1
-        return build.query(judgement.forward) if judgement.edits else None
-
-    def _unnamed(self) -> list[tuple[int, list[Change]]] | None:
-        """A Query drops the unnamed statement and portal, whatever becomes of it.
-
-        An Execute of that portal must not pass. Where the Query failed inside a transaction the server finds what it
-        left behind under the empty name, and reads memory that is no longer there: a backend of Postgres 18 died of it.
-        """
-        names = self._talk.names
-        made = [names.put(kept, b"", None) for kept in (names.statements, names.portals) if b"" in kept]
-        return [(-1, made)] if made else None
-
-    def _settle(self, statements: tuple[Statement, ...]) -> None:
-        talk = self._talk
-        for statement in statements:
-            if statement.kind == "execute":
-                talk.settle(talk.names.statements.get((statement.name or "").encode()[:NAME_BYTES]))
 
     def _sync(self, data: bytes, pos: int, stop: int) -> bytes | None:
         if stop != pos:
@@ -393,51 +333,12 @@ class Gate:
             self._talk.names.group += 1
         return None
 
-    def _call(self, data: bytes, pos: int, stop: int) -> bytes | None:
-        talk = self._talk
-        self._not_copying(FUNCTION_CALL)
-        talk.n += 1
-        talk.recording.append(
-            events.Statement(
-                n=talk.n,
-                sql=f"function oid {int.from_bytes(data[pos : min(stop, pos + 4)], 'big')}",
-                params=None,
-                verdict="allow" if talk.observe else "deny",
-                rule="observe.statement" if talk.observe else "statement",
-                rewritten=None,
-                reason="the function call message is not available",
-                kind="other",
-                protocol="function",
-                tx=STATUS[talk.tx],
-            )
-        )
-        if talk.observe:
-            talk.ledger.entries.append(Owed(owed.CALL, talk.n, talk.active))
-            return None
-        no = refusal("function call")
-        talk.denied(talk.n, no.sqlstate, "statement")
-        return self._answers.answer(no, extended=False)
-
     def _copy_end(self) -> bytes | None:
         ledger = self._talk.ledger
         if not self._talk.observe and not ledger.copying:
             return b""
         ledger.copy_end()
         return None
-
-    def _not_copying(self, kind: int) -> None:
-        """A COPY reads this message as the end of its data, in error: its own answer would never come."""
-        if self._talk.ledger.copying:
-            raise ProtocolViolation(f"unexpected message type 0x{kind:02X} during COPY from stdin")
-
-
-def _is_text(sql: bytes) -> bool:
-    """Whether a server takes this for text; what it cannot read drops nothing."""
-    try:
-        sql.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 class _TooLong:

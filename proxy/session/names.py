@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from proxy.policy.judge import Judgement, Judges, Statement
+from proxy.policy.judge import Judges
+from proxy.policy.judgement import Judgement, Statement
 from recorder.forms import Form
 
 NAME_BYTES: Final = 63

@@ -6,7 +6,7 @@ denies must not run, whichever way `p` was prepared.
 
 from __future__ import annotations
 
-from proxy.policy.judge import Statement
+from proxy.policy.judgement import Statement
 from proxy.session.answers import Answers
 from proxy.session.names import NAME_BYTES, Change
 from proxy.session.refusals import Refusal, refusal

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-from proxy.policy.judge import Statement
+from proxy.policy.judgement import Statement
 from proxy.session.talk import Talk
 from proxy.wire import framing
 from proxy.wire.ledger import CALL, QUERY, Owed

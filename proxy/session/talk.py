@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from proxy.policy.judge import Judgement, Judges, Statement
+from proxy.policy.judge import Judges
+from proxy.policy.judgement import Judgement, Statement
 from proxy.session.budget import FREE, Ended, Meter, Spent
 from proxy.session.cost import Costs
 from proxy.session.names import SETTLED, Names, Portal, Prepared

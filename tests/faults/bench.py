@@ -15,7 +15,8 @@ from typing import Any, cast
 import msgspec
 
 from proxy.clock import FakeClock
-from proxy.policy.judge import SPACE, Judges
+from proxy.policy.judge import Judges
+from proxy.policy.judgement import SPACE
 from proxy.session.gate import PARSE_EXTRA, Bounds
 from proxy.session.relay import Relay
 from proxy.session.talk import Tally

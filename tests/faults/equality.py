@@ -22,7 +22,7 @@ import psycopg
 
 from proxy.catalog import CATALOG_SETTINGS
 from proxy.demo.postgres import PostgresServer
-from proxy.policy.judge import SPACE
+from proxy.policy.judgement import SPACE
 from tests.live.house import House, until
 
 EXECUTED = re.compile(r"(statement|execute (?:fetch from )?[^:]*): (.*)", re.DOTALL)

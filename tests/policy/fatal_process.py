@@ -7,7 +7,8 @@ import os
 import signal
 
 from proxy.policy import worker_process
-from proxy.policy.judge import Judge, Judgement
+from proxy.policy.judge import Judge
+from proxy.policy.judgement import Judgement
 
 _honest = Judge.uncached
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.policy import oracle, outlines
-from proxy.policy.judge import SPACE
+from proxy.policy.judgement import SPACE
 from tests.policy.conftest import Judging
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from proxy.policy import worker
-from proxy.policy.judge import Both, Judge, Judgement
+from proxy.policy.judge import Both, Judge
+from proxy.policy.judgement import Judgement
 from proxy.policy.worker import Worker, Workers
 from tests.policy.conftest import POLICY, Judging
 

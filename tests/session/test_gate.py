@@ -1,4 +1,7 @@
-"""The simple protocol, lengths and odd messages at the client's lane."""
+"""The simple protocol, lengths and odd messages at the client's lane.
+
+Covers proxy/session/simple.py too.
+"""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from proxy.policy import oracle
-from proxy.policy.judge import Judgement
+from proxy.policy.judgement import Judgement
 from tests.twoworld.worlds import Result, Scrub
 
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
-from msgspec.structs import replace
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from proxy.policy import oracle
-from proxy.policy.judge import Judgement
+from proxy.policy.judgement import Judgement
 from proxy.policy.refusal import Refused
 from tests.twoworld.answers import cells, changed, difference, leaves_state, params, seen, told
 from tests.twoworld.mutate import tokens

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Iterator
-import dataclasses
 
 import msgspec
 import pytest
 
 from proxy.demo.postgres import PostgresServer
-from proxy.policy.judge import Judge, Judgement
+from proxy.policy.judge import Judge
+from proxy.policy.judgement import Judgement
 from tests.support.postgres import Servers, bindirs
 from tests.twoworld.mutate import tokens
 from tests.twoworld.report import Report
