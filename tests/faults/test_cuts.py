@@ -113,6 +113,7 @@ def test_a_server_connection_that_is_cut_at_every_byte(
     )
 
 
+@pytest.mark.slow
 def test_black_holes_on_both_sides(between: tuple[House, Middle], figure: Figure) -> None:
     """Nothing arrives and nobody says so: a revocation still ends the session, a login still times out."""
     house, middle = between

@@ -44,7 +44,7 @@ def told(figure: Figure, tried: Tried, seed: str) -> None:
 
 
 def test_mutated_streams_break_no_law(judges: Judges3, figure: Figure) -> None:
-    told(figure, run(judges, int(SEED), range(8_000)), SEED)
+    told(figure, run(judges, int(SEED), range(4_000)), SEED)
 
 
 @pytest.mark.slow

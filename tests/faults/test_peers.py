@@ -318,6 +318,7 @@ def test_a_slow_reader_of_a_large_result_costs_no_memory(house: House) -> None:
         assert good_login(house, login) < 2
 
 
+@pytest.mark.slow
 def test_a_flood_of_refused_statements_by_a_client_that_never_reads(house: House, figure: Figure) -> None:
     login = house.grant()
     with Raw(house.port, timeout=3) as raw:

@@ -186,6 +186,7 @@ def test_a_migration_passes_and_what_is_hidden_stays_hidden(
     assert gone(house)
 
 
+@pytest.mark.slow
 def test_an_open_security_definer_function_is_told_once_for_each_change(
     make_house: Callable[..., House], pg: PostgresServer
 ) -> None:
@@ -208,6 +209,7 @@ def test_observing_and_a_role_for_each_grant_do_not_go_together(
         psycopg.connect(house.dsn(house.grant(policy="watcher")))
 
 
+@pytest.mark.slow
 def test_two_installations_in_one_cluster_leave_each_other_alone(
     make_house: Callable[..., House], pg: PostgresServer
 ) -> None:

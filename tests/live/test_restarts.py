@@ -88,6 +88,7 @@ def test_a_killed_worker_takes_nobody_with_it(make_house: Callable[..., House]) 
     intact(house)
 
 
+@pytest.mark.slow
 def test_workers_end_with_their_supervisor_and_another_takes_over(make_house: Callable[..., House]) -> None:
     house = make_house(workers=2, drain_timeout="2s").start()
     login, workers = house.grant(), pids(house)
@@ -114,7 +115,7 @@ def test_workers_end_with_their_supervisor_and_another_takes_over(make_house: Ca
     intact(house)
 
 
-@pytest.mark.parametrize("workers", [2, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_new_version_takes_over_while_the_old_one_drains(make_house: Callable[..., House], workers: int) -> None:
     house = make_house(workers=workers, drain_timeout="60s").start()
     listen = {"host": "127.0.0.1", "port": house.port, "tls": {"mode": "disable"}}
@@ -151,6 +152,7 @@ def test_a_new_version_takes_over_while_the_old_one_drains(make_house: Callable[
     intact(house)
 
 
+@pytest.mark.slow
 def test_every_worker_heeds_its_supervisor_and_no_signal(make_house: Callable[..., House]) -> None:
     """A service manager may signal all processes of the service at once: that is one SIGTERM, not two."""
     house = make_house(workers=2, drain_timeout="60s").start()

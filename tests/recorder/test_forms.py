@@ -21,7 +21,12 @@ def read(line: bytes) -> Statement:
 TEXT = st.text(max_size=30) | st.sampled_from(['"n":0,', '"params":null,', 'a"params":null,b', "\ud800", '\\"n":0,'])
 
 
-@given(TEXT, TEXT, st.none() | st.lists(st.none() | TEXT | st.integers(), max_size=4), st.integers(0, 1 << 40))
+@given(
+    TEXT,
+    TEXT,
+    st.none() | st.lists(st.none() | TEXT | st.integers(-(1 << 63), (1 << 63) - 1), max_size=4),
+    st.integers(0, 1 << 40),
+)
 def test_a_form_writes_what_encode_writes(sql: str, name: str, params: list[Any] | None, n: int) -> None:
     event = Statement(
         n=n, sql=sql, params=params, verdict="allow", rule="allow", rewritten=None, name=name, portal="", tables=["a.b"]
