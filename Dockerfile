@@ -7,8 +7,12 @@
 # In the volume's config.yaml set listen.host: 0.0.0.0 and your database. docs/how-to/run-as-a-service.md tells more.
 
 FROM python:3.13-slim AS build
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
+# The hot path is compiled by mypyc: twice the statements for the same CPU. Without DAYPASS_COMPILE it runs interpreted.
+ENV DAYPASS_COMPILE=1
 COPY pyproject.toml README.md LICENSE ./
+COPY deploy/compile.py ./deploy/
 COPY proxy ./proxy
 COPY recorder ./recorder
 RUN python -m venv /opt/daypass && /opt/daypass/bin/pip install --no-cache-dir --disable-pip-version-check .

@@ -153,6 +153,12 @@ class ServerExchange:
             raise ScramError(f"channel binding needs the mechanism {PLUS}")
 
 
+@lru_cache(maxsize=64)
+def _salted(password: bytes, salt: bytes, iterations: int) -> bytes:
+    """RFC 5802's SaltedPassword. Thousands of rounds, and the same for every session with one credential."""
+    return hashlib.pbkdf2_hmac("sha256", password, salt, iterations)
+
+
 class ClientExchange:
     """One login, in the client's role. `offered` is the server's list of mechanisms."""
 
@@ -187,7 +193,7 @@ class ClientExchange:
             raise ScramError("the server's nonce does not continue ours")
         if not salt:
             raise ScramError("the server sent an empty salt")
-        salted = hashlib.pbkdf2_hmac("sha256", self._password, salt, iterations)
+        salted = _salted(self._password, salt, iterations)
         client_key = _hmac(salted, b"Client Key")
         self._server_key = _hmac(salted, b"Server Key")
         without_proof = f"c={_b64(self._gs2.encode('latin-1') + self._binding)},r={nonce}"

@@ -159,6 +159,9 @@ async def _open(channel: Channel, desk: Desk, who: _Who) -> None:
     grant = await login.prove(channel, who.user, found, verifier, desk.clock)
 
     who.step = "grant"
+    if who.database == who.user:
+        # What libpq says for somebody who has named no database; a grant is for one.
+        who.database = grant.database
     judge = _admit(channel, desk, grant, who.database)
     observe = judge.policy.mode == "observe"
     wishes = parameters.allowed(packet.parameters, observe=observe)

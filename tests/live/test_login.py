@@ -59,6 +59,15 @@ async def test_asyncpg_logs_in(house: House) -> None:
     await conn.close()
 
 
+def test_who_names_no_database_gets_the_grants(house: House) -> None:
+    user, token = house.grant()
+    with psycopg.connect(
+        host="127.0.0.1", port=house.port, user=user, password=token, sslmode="disable", autocommit=True
+    ) as conn:
+        assert conn.execute("select current_database()").fetchone() == (house.dbname,)
+    assert {line["database"] for line in house.lines() if line["event"] == "session.start"} == {"shop"}
+
+
 def test_an_unknown_user_and_a_wrong_token_look_alike(house: House) -> None:
     user, _ = house.grant()
     exchanges = []
