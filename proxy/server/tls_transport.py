@@ -63,9 +63,13 @@ class TlsTransport:
         raw = self._raw
         if raw is None or self._closing or not data:
             return
-        sent = self._tls.write(data)
-        while sent < len(data):
-            sent += self._tls.write(memoryview(data)[sent:])
+        try:
+            sent = self._tls.write(data)
+            while sent < len(data):
+                sent += self._tls.write(memoryview(data)[sent:])
+        except ssl.SSLError:
+            self.abort()  # connection_lost follows
+            return
         raw.write(self._outgoing.read())
 
     def close(self) -> None:
@@ -122,6 +126,8 @@ class TlsTransport:
         self._handshake()
 
     def data_received(self, data: bytes) -> None:
+        if self._closing:
+            return
         self._incoming.write(data)
         if not self._up:
             self._handshake()
