@@ -214,7 +214,7 @@ def _shown(text: bytes) -> str:
 
 
 def _digest(got: Received) -> str:
-    return hashlib.sha256(build.query(got.text or b"")).hexdigest()
+    return hashlib.sha256(got.whole).hexdigest()
 
 
 def _take_query(got: Received, sent: list[events.Statement]) -> None:

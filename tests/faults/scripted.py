@@ -11,6 +11,7 @@ import random
 from dataclasses import dataclass, field
 
 from proxy.wire import build, client, framing
+from proxy.wire.framing import ProtocolViolation
 
 LONGEST = 64 << 20
 KNOWN = frozenset(b"QPBDECHSXFdcf")
@@ -21,11 +22,13 @@ IN_COPY = b"dcfHS"
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One Query or Execute. `text` is None where no portal of that name stands; `skipped`: behind an error."""
+    """One Query or Execute. `text` is None where no portal of that name stands; `skipped`: behind an error; `whole`:
+    a Query's message."""
 
     protocol: str
     text: bytes | None
     skipped: bool
+    whole: bytes = b""
 
 
 @dataclass(slots=True)
@@ -74,7 +77,8 @@ class Backend:
             return self._ready()
         if self.skipping:
             if letter in "QE":
-                self.received.append(Received(letter, body[:-1] if letter == "Q" else None, True))
+                text = body[:-1] if letter == "Q" else None
+                self.received.append(Received(letter, text, True, build.message(letter.encode(), body)))
             return b""
         if letter in "dcfH":
             return b""
@@ -99,7 +103,7 @@ class Backend:
 
     def _query(self, body: bytes) -> bytes:
         text = body[:-1]
-        self.received.append(Received("Q", text, False))
+        self.received.append(Received("Q", text, False, build.message(b"Q", body)))
         self.statements.pop(b"", None)
         self.portals.pop(b"", None)
         return self._run(text, simple=True)
@@ -153,7 +157,10 @@ class Backend:
     # The extended protocol
 
     def _parse(self, body: bytes) -> bytes:
-        name, text, _ = client.parse(body, 0, len(body))
+        try:
+            name, text, _ = client.parse(body, 0, len(body))
+        except ProtocolViolation:
+            return self._fail("08P01")
         name = name[:63]
         if not name:
             self.statements.pop(b"", None)
@@ -165,7 +172,10 @@ class Backend:
         return b"1\0\0\0\4"
 
     def _bind(self, body: bytes) -> bytes:
-        portal, source, _, _ = client.bind(body, 0, len(body))
+        try:
+            portal, source, _, _ = client.bind(body, 0, len(body))
+        except ProtocolViolation:  # a long one streams unread in observe mode
+            return self._fail("08P01")
         text = self.statements.get(source[:63])
         portal = portal[:63]
         if text is None:

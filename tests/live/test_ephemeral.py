@@ -87,6 +87,7 @@ def test_a_role_survives_a_crash_and_ends_with_its_grant(make_house: Callable[..
     assert gone(house)
 
 
+@pytest.mark.slow
 def test_a_changed_table_gets_a_new_view_under_an_open_session(
     make_house: Callable[..., House], pg: PostgresServer
 ) -> None:

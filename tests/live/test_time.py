@@ -135,6 +135,7 @@ def test_sighup_reads_the_policies_at_once(make_house: Callable[..., House]) -> 
     raise AssertionError("nothing was read")
 
 
+@pytest.mark.slow
 def test_a_changed_table_reaches_the_judge(make_house: Callable[..., House]) -> None:
     house = make_house()
     from tests.support.postgres import load_shop, read_only_role
