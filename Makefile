@@ -69,7 +69,7 @@ format: $(VENV)/.dev
 # A copy of the tree in which the hot path is compiled: the sources stay as they are, and so does what make test runs.
 compiled: $(VENV)/.dev
 	@mkdir -p .compiled
-	@git ls-files --cached --others --exclude-standard proxy recorder tests pyproject.toml | tar cf - -T - | tar xf - -C .compiled
+	@git ls-files --cached --others --exclude-standard proxy recorder tests docs policies deploy '*.*' | tar cf - -T - | tar xf - -C .compiled
 	@$(PY) deploy/compile.py .compiled >.compiled/log 2>&1 || { tail -20 .compiled/log >&2; exit 1; }
 
 test-compiled: compiled

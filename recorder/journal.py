@@ -276,11 +276,11 @@ class Recorder:
         try:
             files.make_folder(path.parent)
             fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
-        except OSError as cause:
-            error = files.record_error("create", path, cause)
-            if not isinstance(cause, FileExistsError):
+        except OSError as refused:
+            error = files.record_error("create", path, refused)
+            if not isinstance(refused, FileExistsError):
                 self.fail(str(error))
-            raise error from cause
+            raise error from refused
         if not files.hold(fd) or os.fstat(fd).st_size:  # somebody's recovery came between the last line and this one
             os.close(fd)
             raise RecordError(f"{path} was taken by another process")

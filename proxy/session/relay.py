@@ -18,12 +18,12 @@ from proxy.session.channel import Pipe
 from proxy.session.gate import Bounds, Gate
 from proxy.session.refusals import Refusal, refusal
 from proxy.session.results import Results
-from proxy.session.talk import Aids, Talk, Tally, for_answers
+from proxy.session.talk import Aids, Record, Talk, Tally, for_answers
 from proxy.tasks import spawn
 from proxy.wire import build
 from proxy.wire.framing import ProtocolViolation
 from recorder import events
-from recorder.journal import RecordError, Recording
+from recorder.journal import RecordError
 
 log = structlog.get_logger()
 
@@ -41,7 +41,7 @@ class Relay:
         client: Pipe,
         upstream: Pipe,
         judge: Judges,
-        recording: Recording,
+        recording: Record,
         monotonic: Callable[[], float],
         tally: Tally,
         bounds: Bounds,
@@ -92,8 +92,8 @@ class Relay:
                 self._gate.resume()
             else:
                 self._gate.data(data)
-        except ProtocolViolation as broken:
-            self.end(refusal("protocol", text=broken.text), broken.text)
+        except ProtocolViolation as violation:
+            self.end(refusal("protocol", text=violation.text), violation.text)
         except RecordError as broken:
             self.end(refusal("recording"), str(broken))
         except Exception:
@@ -110,8 +110,8 @@ class Relay:
             return
         try:
             self._results.data(data)
-        except ProtocolViolation as broken:
-            self.end(refusal("upstream broken"), broken.text)
+        except ProtocolViolation as violation:
+            self.end(refusal("upstream broken"), violation.text)
         except RecordError as broken:
             self.end(refusal("recording"), str(broken))
         except Exception:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from proxy.policy.judge import Judges
 from proxy.policy.judgement import Judgement, Statement
@@ -21,12 +21,24 @@ from proxy.session.refusals import Refusal
 from proxy.wire.ledger import Ledger, Owed
 from recorder import events
 from recorder.forms import Form
-from recorder.journal import Recording
 
 STATUS: Final = {ord("I"): "I", ord("T"): "T", ord("E"): "E"}
 IDLE: Final = ord("I")
 TURN: Final = 0.02
 """Seconds after which the texts of one batch give way to other sessions."""
+
+
+class Record(Protocol):
+    """Where a session is recorded: `recorder.journal.Recording`, or what tests put in its place."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def broken(self) -> str | None: ...
+    def append(self, event: events.Event) -> None: ...
+    def append_encoded(self, body: bytes) -> None: ...
+    def flush(self) -> None: ...
+    def close(self, end: events.SessionEnd) -> None: ...
 
 
 class Tally:
@@ -99,7 +111,7 @@ class Talk:
         self,
         *,
         judge: Judges,
-        recording: Recording,
+        recording: Record,
         monotonic: Callable[[], float],
         tally: Tally,
         end: Callable[[Refusal | None, str], None],

@@ -123,3 +123,29 @@ def test_the_makefile_has_what_the_readme_promises() -> None:
         for target in re.findall(r"`make ([a-z]+)|^\s*(?:\$ )?make ([a-z]+)", path.read_text(), re.MULTILINE):
             wanted = target[0] or target[1]
             assert re.search(rf"^{wanted}:", makefile, re.MULTILINE), f"{name(path)} names make {wanted}"
+
+
+def test_a_caught_exception_has_one_name_for_one_type() -> None:
+    """mypyc gives a name one type for a whole function: compiled, the second `except … as` of another type fails."""
+    found = []
+    for path in hot():
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                types: dict[str, set[str]] = {}
+                for handler in ast.walk(function):
+                    if isinstance(handler, ast.ExceptHandler) and handler.name and handler.type is not None:
+                        types.setdefault(handler.name, set()).add(ast.unparse(handler.type))
+                found += [f"{name(path)}: {function.name}: {word}" for word, kinds in types.items() if len(kinds) > 1]
+    assert not found
+    assert len(hot()) > 10
+
+
+def hot() -> list[Path]:
+    """The modules that deploy/compile.py compiles."""
+    tree = ast.parse((ROOT / "deploy" / "compile.py").read_text(encoding="utf-8"))
+    names = next(
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "HOT"
+    )
+    return [ROOT / word for word in names]
