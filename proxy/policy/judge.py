@@ -40,7 +40,8 @@ _NAMELESS = frozenset(
 """Kinds of statement in which the search_path decides nothing."""
 _TOO_HEAVY = ("limit.text", "limit.nesting")
 _PLAIN = re.compile(rb"[\x01-\x7f]*\Z")
-_PREFIXED = re.compile(rb"(?:\b[bBxX]|&)'")  # strings that are not every string's equal: B'x' is none, U&'x' is refused
+# Strings that are not every string's equal: B'x' is none, U&'x' is refused, date E'x' the second parser does not read.
+_PREFIXED = re.compile(rb"(?:\b[bBxXeEnN]|&)'")
 
 
 def _partly(tables: list[str]) -> str:
