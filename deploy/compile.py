@@ -78,7 +78,8 @@ else:
             return os.environ.get("DAYPASS_COMPILE", "") not in ("", "0")
 
         def dependencies(self) -> list[str]:
-            return ["mypy>=2.4", "setuptools", "types-PyYAML"] if self._wanted() else []
+            # mypy reads the types of everything that the compiled modules import.
+            return ["mypy>=2.4", "setuptools", *self.metadata.core.dependencies] if self._wanted() else []
 
         def initialize(self, version: str, build_data: dict[str, Any]) -> None:
             if self.target_name != "wheel" or version == "editable" or not self._wanted():
@@ -87,6 +88,7 @@ else:
             folder = Path(self._folder.name)
             for name in ("proxy", "recorder"):
                 shutil.copytree(Path(self.root) / name, folder / name)
+            shutil.copy(Path(self.root) / "pyproject.toml", folder)  # mypy's settings
             for path in compile_in(folder):
                 build_data["force_include"][str(folder / path)] = str(path)
             build_data["pure_python"] = False
