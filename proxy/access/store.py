@@ -122,6 +122,8 @@ class Store:
                 state = os.stat(path)
             except FileNotFoundError:
                 continue
+            except OSError:
+                return None
             if now - state.st_mtime_ns // 1000 < SETTLED:
                 return None
             found += (state.st_ino, state.st_size, state.st_mtime_ns)
