@@ -4,7 +4,7 @@ Replay, console and report read this one view. Must not know terminals or files'
 keys are passed on as they are; a recording of a newer version can still be read.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from recorder import events
+from recorder import events, stored
+from recorder.stored import Identity
 
 _KINDS: dict[str, type[events.Event]] = {
     "session.start": events.SessionStart,
@@ -51,12 +52,12 @@ class _Header(msgspec.Struct, frozen=True):
     event: str
 
 
-def read(path: Path) -> Iterator[Entry]:
+def read(path: Path, keys: Sequence[Identity] = ()) -> Iterator[Entry]:
     """The entries of one recording, read as they are asked for. Stops before a half line at the end; skips what is no
-    line of a recording (`verify` reports it). OSError when the file cannot be read."""
+    line of a recording (`verify` reports it). OSError, SealedError or BrokenError as `stored.reading`."""
     first: datetime | None = None
     offset = 0.0
-    for raw in lines(path):
+    for raw in lines(path, keys):
         try:
             header = msgspec.json.decode(raw, type=_Header)
             event = _event(raw, header.event)
@@ -67,9 +68,9 @@ def read(path: Path) -> Iterator[Entry]:
         yield Entry(header.seq, header.at, offset, event)
 
 
-def lines(path: Path) -> Iterator[bytes]:
+def lines(path: Path, keys: Sequence[Identity] = ()) -> Iterator[bytes]:
     """The whole lines of a recording, decoded from however it is stored, without their newlines."""
-    with path.open("rb") as file:
+    with stored.reading(path, keys) as file:
         for raw in file:
             if raw.endswith(b"\n"):
                 yield raw[:-1]
@@ -97,10 +98,10 @@ class Summary:
     seconds: float = 0.0
 
 
-def summary(path: Path) -> Summary:
+def summary(path: Path, keys: Sequence[Identity] = ()) -> Summary:
     """Count a whole recording."""
     total = Summary()
-    for entry in read(path):
+    for entry in read(path, keys):
         event = entry.event
         total.seconds = entry.offset
         if isinstance(event, events.SessionStart):
