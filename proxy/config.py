@@ -95,6 +95,19 @@ def _workers(value: Any) -> Any:
     return len(os.sched_getaffinity(0)) if value == "auto" else value
 
 
+def _recipient(value: str) -> str:
+    import pyrage  # noqa: PLC0415 - most configs name none
+
+    try:
+        if value.startswith("ssh-"):
+            pyrage.ssh.Recipient.from_str(value)
+        else:
+            pyrage.x25519.Recipient.from_str(value)
+    except pyrage.RecipientError:
+        raise ValueError("expected a public key of age (age1…) or ssh (ssh-ed25519 …, ssh-rsa …)") from None
+    return value
+
+
 BesideFile = Annotated[Path, AfterValidator(_beside)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 OpenPort = Annotated[int, Field(ge=0, le=65535, description="0 takes a free one")]
@@ -170,6 +183,9 @@ class Recording(_Model):
     dir: BesideFile = Field(default=Path("recordings"), validate_default=True)
     durability: Literal["write", "fsync"] = "write"
     results: Results = "counts"
+    compress: Literal["zstd", "none"] = "zstd"
+    recipients: list[Annotated[str, AfterValidator(_recipient)]] = []
+    retention: Duration | None = Field(default=None, ge=3600)
 
 
 class Metrics(_Model):

@@ -125,7 +125,7 @@ def _session(directory: Path, id_: str, file: str, state: str) -> Session:
                 last, end = line, _decode(raw, SessionEnd)
                 break
     except (OSError, BrokenError):
-        state = "damaged"
+        state = "expired" if state == "expired" else "damaged"
     except SealedError:
         return _told(directory, Stored(**_NOTHING, id=id_, file=file, was=file), file, state)
     return Session(

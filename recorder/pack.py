@@ -65,11 +65,11 @@ def recipient_key(text: str) -> Any:
 
 
 @contextmanager
-def alone(directory: Path) -> Iterator[bool]:
-    """Whether no other process packs or deletes here; none begins before the `with` ends."""
+def alone(directory: Path, *, patience: float = 0.0) -> Iterator[bool]:
+    """Whether no other process packs or deletes here, within `patience` seconds; none begins before the `with` ends."""
     fd = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        yield files.hold(fd, patience=0.0)
+        yield files.hold(fd, patience=patience)
     finally:
         os.close(fd)
 

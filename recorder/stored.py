@@ -105,6 +105,23 @@ def reading(path: Path, keys: Sequence[Identity] = ()) -> Iterator[BinaryIO]:
             raise BrokenError(f"{path} is no whole zstd file: {cause}") from cause
 
 
+def opened(path: Path, keys: Sequence[Identity] = ()) -> BinaryIO:
+    """As `reading`, to be sought in as well. What is not plain is decoded into memory that belongs to no disk."""
+    if suffix(locate(path)) in ("", PLAIN):
+        with contextlib.suppress(FileNotFoundError):
+            return path.open("rb")
+    held: BinaryIO = open(os.memfd_create("recording", os.MFD_CLOEXEC), "w+b")  # noqa: SIM115 - the caller closes it
+    try:
+        with reading(path, keys) as source:
+            while block := source.read(_BLOCK):
+                held.write(block)
+    except BaseException:
+        held.close()
+        raise
+    held.seek(0)
+    return held
+
+
 @contextlib.contextmanager
 def _decompressed(source: BinaryIO) -> Iterator[BinaryIO]:
     raw = zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(source, read_size=_BLOCK, closefd=False)
