@@ -43,7 +43,9 @@ from proxy.session.ephemeral import Keeper
 from proxy.session.judging import Bench
 from proxy.session.opening import Desk, open_session
 from proxy.session.registry import Registry
+from proxy.session.steward import Steward
 from proxy.session.talk import Tally
+from proxy.session.telling import teller
 from proxy.tasks import spawn
 from recorder.journal import Recorder, RecordError
 
@@ -145,6 +147,7 @@ async def _run(
         bench=bench,
         keeper=keeper,
         counts=counts,
+        steward=Steward(config, store, clock, teller(config.recording.dir, clock.now)),
     )
     post = Post(commons.folder, commons.place, cancel=registry.cancel_here, look=watch.look_at)
     registry.elsewhere = post.ask_to_cancel

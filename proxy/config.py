@@ -235,7 +235,7 @@ class Config(_Model):
 
     def shown(self) -> dict[str, Any]:
         """The effective values, in the file's own notation and without a secret."""
-        data = self.model_dump(mode="json")
+        data = self.model_dump(mode="json", by_alias=True)
         data["state"] = _without_password(self.state)
         return data
 

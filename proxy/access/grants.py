@@ -116,7 +116,7 @@ class Grants:
         """Every grant, the newest first."""
         query = sa.select(*_COLUMNS).order_by(tables.grants.c.created_at.desc(), tables.grants.c.id)
         async with self._store.read() as connection:
-            return [_grant(row) for row in (await connection.execute(query)).mappings()]
+            return [grant_of(row) for row in (await connection.execute(query)).mappings()]
 
     async def get(self, id: str) -> Grant:
         """One grant. Raises GrantNotFound."""
@@ -128,7 +128,7 @@ class Grants:
         query = sa.select(*_COLUMNS).where(tables.grants.c.request == request)
         async with self._store.read() as connection:
             row = (await connection.execute(query)).mappings().first()
-        return _grant(row) if row is not None else None
+        return grant_of(row) if row is not None else None
 
     async def revoke(self, id: str, *, reason: str, by: str, why: str = "revoked") -> Grant:
         """Ends a grant for good. Revoking again changes nothing and returns the grant as it is.
@@ -178,7 +178,7 @@ class Grants:
         if row is None:
             raise StoreError("the state has lost its installation row")
         mock = Verifier.mock(user, row["mock_key"]).encode()
-        grant = _grant(row) if row["id"] is not None else None
+        grant = grant_of(row) if row["id"] is not None else None
         return grant, Verifier.parse(row["verifier"] or mock)
 
     def mark(self) -> tuple[int, ...] | None:
@@ -190,7 +190,7 @@ class Grants:
         now, columns = self._clock.now(), tables.grants.c
         query = sa.select(*_COLUMNS).where(columns.expires_at > now, columns.revoked_at.is_(None))
         async with self._store.read() as connection:
-            return {row["id"]: _grant(row) for row in (await connection.execute(query)).mappings()}
+            return {row["id"]: grant_of(row) for row in (await connection.execute(query)).mappings()}
 
     async def spent(self, id: str) -> tuple[int, int]:
         """Rows and bytes that a grant has taken so far."""
@@ -221,10 +221,16 @@ async def _get(connection: AsyncConnection, id: str) -> Grant:
     row = (await connection.execute(query)).mappings().first()
     if row is None:
         raise GrantNotFound(f"there is no grant {id!r}")
-    return _grant(row)
+    return grant_of(row)
 
 
-def _grant(row: Mapping[str, Any] | sa.RowMapping) -> Grant:
+def grant_columns() -> list[sa.Column[Any]]:
+    """The columns of which `grant_of` makes a grant."""
+    return list(_COLUMNS)
+
+
+def grant_of(row: Mapping[str, Any] | sa.RowMapping) -> Grant:
+    """The grant of a row."""
     values = {field.name: row[field.name] for field in dataclasses.fields(Grant)}
     return Grant(**values | {"terms": Terms.decode(values["terms"])})
 

@@ -28,6 +28,7 @@ from proxy.session.ephemeral import Keeper
 from proxy.session.judging import Bench
 from proxy.session.refusals import LoginRefused, refusal
 from proxy.session.registry import Registry
+from proxy.session.steward import Steward
 from proxy.tasks import spawn
 from recorder.journal import Recorder
 
@@ -42,6 +43,7 @@ CATALOG_RETRY: Final = 1.0
 CHECKPOINT_EVERY: Final = 10.0
 PROBE_EVERY: Final = 1.0
 ROLES_EVERY: Final = 1.0
+STEWARD_EVERY: Final = 1.0
 
 
 class Watch:
@@ -58,6 +60,7 @@ class Watch:
         bench: Bench,
         keeper: Keeper,
         counts: Counts,
+        steward: Steward,
     ) -> None:
         self._config = config
         self._recorder = recorder
@@ -67,6 +70,7 @@ class Watch:
         self._bench = bench
         self._keeper = keeper
         self._counts = counts
+        self._steward = steward
         self._tasks: list[asyncio.Task[None]] = []
         self._looked: tuple[tuple[int, ...] | None, int] | None = None
         """The state's mark, and how many sessions there had been, when it was last asked."""
@@ -89,6 +93,7 @@ class Watch:
             ("probe", PROBE_EVERY, self._probe),
             ("checkpoint", CHECKPOINT_EVERY, self._checkpoint),
             ("roles", ROLES_EVERY, self._roles),
+            ("steward", STEWARD_EVERY, self._stages),
             ("spent", SPENT_EVERY, self.save_spent),
         ]
         for name, every, what in rounds:
@@ -189,6 +194,10 @@ class Watch:
     async def _checkpoint(self) -> None:
         for found in self._recorder.checkpoint():
             log.warning("recording_recovered", what=str(found))
+
+    async def _stages(self) -> None:
+        if self._registry.commons.leads():
+            await self._steward.round()
 
     async def _roles(self) -> None:
         """Pause what stands on released tables; drop the roles of grants that are over, and of those before a crash."""
