@@ -112,6 +112,16 @@ class GrantEvent(Event, frozen=True, kw_only=True, omit_defaults=True, tag="gran
     detail: dict[str, Any] = {}
 
 
+class AccessEvent(Event, frozen=True, kw_only=True, omit_defaults=True, tag="access"):
+    """A step of access that is not a grant's own: of a request, an agreement, a person, a precheck, a review, …
+    `action` begins with what it is about; `where` is from where it was taken. Times in `detail` are RFC 3339 UTC."""
+
+    action: str
+    by: str
+    where: str = ""
+    detail: dict[str, Any] = {}
+
+
 class Recovered(Event, frozen=True, kw_only=True, omit_defaults=True, tag="recovered"):
     """A writer died here. What stood after the last whole line (`bytes` of it, from byte `offset`) was cut aside into
     `file`."""
@@ -124,7 +134,8 @@ class Recovered(Event, frozen=True, kw_only=True, omit_defaults=True, tag="recov
 
 
 AnyEvent = (
-    SessionStart | Statement | Outcome | Notice | Cancel | SessionEnd | Login | GrantEvent | Recovered
+    SessionStart | Statement | Outcome | Notice | Cancel | SessionEnd | Login | GrantEvent | AccessEvent
+    | Recovered
 )  # fmt: skip
 
 _encoder = msgspec.json.Encoder(enc_hook=repr)

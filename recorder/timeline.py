@@ -24,6 +24,7 @@ _KINDS: dict[str, type[events.Event]] = {
     "session.end": events.SessionEnd,
     "login": events.Login,
     "grant": events.GrantEvent,
+    "access": events.AccessEvent,
     "recovered": events.Recovered,
 }
 

@@ -4,6 +4,7 @@ One process of an installation does it, in a thread: nothing here may run on a l
 a round that fails says why and leaves everything as it was or further on; the next one goes on.
 """
 
+import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from recorder import retention
 from recorder.entries import Stored
+from recorder.files import RecordError
 from recorder.pack import Form, Packer, StoppedError
 from recorder.retention import Candidate
 from recorder.treelog import Ship, TreeLog
@@ -68,6 +70,12 @@ class Upkeep:
     def stop(self) -> None:
         """Let a round that runs in another thread end soon."""
         self._stop.set()
+
+    def last_words(self) -> None:
+        """The end of the log as a server leaves it. Never raises: the next server writes a checkpoint too."""
+        self._stop.set()
+        with contextlib.suppress(OSError, RecordError):
+            self.round()
 
     def _prune(self) -> list[Candidate]:
         if self._retain is None or self._stop.is_set():

@@ -1,4 +1,4 @@
-"""The facts of a grant, and the one decision about it: may this login, with a right token, come in?
+"""The facts of access as values: grants, requests, their terms, the table of legal steps, and the decision at the door.
 
 Pure values and functions of the time that is passed in; no store, no clock. The invariant: a grant has exactly one
 state at one moment, and `admission` refuses in every state but `active`.
@@ -7,16 +7,122 @@ state at one moment, and `admission` refuses in every state but `active`.
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+import json
+import unicodedata
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Final, Literal
 
-State = Literal["waiting", "active", "expired", "revoked"]
+State = Literal["waiting", "active", "paused", "expired", "revoked"]
+Stage = Literal[
+    "requested", "approved", "denied", "withdrawn", "lapsed",
+    "waiting", "active", "paused", "ended", "removed", "reviewed",
+]  # fmt: skip
+
+STEPS: Final[dict[Stage, frozenset[Stage]]] = {
+    "requested": frozenset({"approved", "denied", "withdrawn", "lapsed"}),
+    "approved": frozenset({"waiting"}),
+    "denied": frozenset(),
+    "withdrawn": frozenset(),
+    "lapsed": frozenset(),
+    "waiting": frozenset({"active", "ended"}),
+    "active": frozenset({"paused", "ended"}),
+    "paused": frozenset({"active", "ended"}),
+    "ended": frozenset({"removed"}),
+    "removed": frozenset({"reviewed"}),
+    "reviewed": frozenset(),
+}
+"""Every legal step: of a request to `approved`, and from there of its grant."""
+
+
+class IllegalStep(Exception):
+    """A step that the table does not have."""
+
+
+def check_step(before: Stage, after: Stage) -> None:
+    """Raises IllegalStep where `before` does not lead to `after`."""
+    if after not in STEPS[before]:
+        raise IllegalStep(f"{before} does not lead to {after}")
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a grant was given under, beside its policy's tables and limits; fixed when it is asked for.
+
+    `approvals`: how many other people have to say yes; `approvers`: the groups that they are of (none: anybody).
+    `days`, `hours`, `timezone`: as in a policy's window. `max_seconds`: the longest that the policy lets a grant last.
+    """
+
+    approvals: int = 0
+    approvers: tuple[str, ...] = ()
+    agreements: tuple[str, ...] = ()
+    prechecks: tuple[str, ...] = ()
+    network: tuple[str, ...] = ()
+    days: str | None = None
+    hours: str | None = None
+    timezone: str = "UTC"
+    max_seconds: float | None = None
+    max_sessions: int | None = None
+    single_use: bool = False
+
+    def encode(self) -> str:
+        """As JSON, without what is at its default."""
+        plain = Terms()
+        return json.dumps({key: value for key, value in asdict(self).items() if value != getattr(plain, key)})
+
+    @classmethod
+    def decode(cls, text: str) -> Terms:
+        """What `encode` wrote, by this version or another one."""
+        data = json.loads(text)
+        known: dict[str, Any] = {}
+        for key in cls.__slots__:
+            if key in data:
+                known[key] = tuple(data[key]) if isinstance(data[key], list) else data[key]
+        return cls(**known)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Somebody asks for access. `seconds` is how long; `starts_at` None means from the last approval on."""
+
+    id: str
+    person: str
+    vendor: str
+    database: str
+    policy: str
+    policy_revision: str
+    policy_text: str
+    terms: Terms
+    purpose: str
+    ticket: str | None
+    expected_use: str | None
+    rollback_note: str | None
+    template: str | None
+    starts_at: datetime | None
+    seconds: int
+    bind_ip: str | None
+    break_glass: bool
+    created_at: datetime
+    created_by: str
+    lapses_at: datetime
+    state: Literal["requested", "approved", "denied", "withdrawn", "lapsed"]
+    decided_at: datetime | None = None
+    decided_by: str | None = None
+    decided_why: str | None = None
+    version: int = 0
+
+    def standing(self, now: datetime) -> str:
+        """Its state at `now`: one that nobody answered has lapsed, whether that is written down yet or not."""
+        return "lapsed" if self.state == "requested" and now >= self.lapses_at else self.state
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A time-boxed permission for one person on one database under one policy revision."""
+    """A time-boxed permission for one person on one database under one policy revision.
+
+    `stage` is the last state that is on the record; `state` is what counts at the door. `ended_why`: expired, revoked,
+    policy, person or agreement.
+    """
 
     id: str
     person: str
@@ -33,6 +139,16 @@ class Grant:
     expires_at: datetime
     revoked_at: datetime | None
     revoke_reason: str | None
+    request: str | None = None
+    terms: Terms = field(default=Terms())
+    stage: Stage = "active"
+    version: int = 0
+    checked_at: datetime | None = None
+    ended_at: datetime | None = None
+    ended_why: str | None = None
+    removed_at: datetime | None = None
+    review_due: datetime | None = None
+    reviewed_at: datetime | None = None
 
     def state(self, now: datetime) -> State:
         """Where the grant stands at `now` (wall clock, aware)."""
@@ -40,7 +156,12 @@ class Grant:
             return "revoked"
         if now >= self.expires_at:
             return "expired"
-        return "waiting" if now < self.starts_at else "active"
+        return "waiting" if now < self.starts_at or self.unchecked else "active"
+
+    @property
+    def unchecked(self) -> bool:
+        """Whether it waits for its prechecks."""
+        return bool(self.terms.prechecks) and self.checked_at is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +187,9 @@ def admission(grant: Grant, *, now: datetime, database: str, address: str) -> Re
     if state == "expired":
         text = f"grant {grant.id} expired at {clock_time(grant.expires_at)}"
         return Refusal("expired", text, "Ask for a new grant.")
+    if state == "waiting" and now >= grant.starts_at:
+        text = f"grant {grant.id} waits for a check by the owner: {', '.join(grant.terms.prechecks)}"
+        return Refusal("waiting", text, "Log in again later; the token stays the same.")
     if state == "waiting":
         text = f"grant {grant.id} starts at {clock_time(grant.starts_at)}; it is {clock_time(now)} now"
         return Refusal("waiting", text, "Log in again after that time; the token stays the same.")
@@ -83,6 +207,16 @@ def admission(grant: Grant, *, now: datetime, database: str, address: str) -> Re
 def clock_time(moment: datetime) -> str:
     """A time for people: `2026-01-05 09:00:00 UTC`."""
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def rfc3339(moment: datetime) -> str:
+    """A time for records: `2026-01-05T09:00:00.000000Z`."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def person_key(name: str) -> str:
+    """What two spellings of one person's name have in common: `Jo@Vendor.example ` and `jo@vendor.example`."""
+    return unicodedata.normalize("NFKC", name).strip().casefold()
 
 
 def normal_network(text: str) -> str:

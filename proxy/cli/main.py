@@ -31,6 +31,7 @@ NOUNS = {
     "config": "Check and show config.yaml.",
     "database": "What a database gives to everybody; daypass's views in it.",
     "policy": "Check, show and try policies.",
+    "request": "Ask for access; approve, deny and withdraw requests.",
     "grant": "Give, list and end temporary access.",
     "session": "Who is and was connected.",
     "recording": "Verify, replay and export recordings.",

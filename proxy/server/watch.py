@@ -28,8 +28,11 @@ from proxy.session.ephemeral import Keeper
 from proxy.session.judging import Bench
 from proxy.session.refusals import LoginRefused, refusal
 from proxy.session.registry import Registry
+from proxy.session.steward import Steward
 from proxy.tasks import spawn
+from recorder.files import RecordError
 from recorder.journal import Recorder
+from recorder.upkeep import Upkeep
 
 log = structlog.get_logger()
 
@@ -40,8 +43,10 @@ POLICIES_EVERY: Final = 1.0
 CATALOG_EVERY: Final = 5.0
 CATALOG_RETRY: Final = 1.0
 CHECKPOINT_EVERY: Final = 10.0
+UPKEEP_EVERY: Final = 10.0
 PROBE_EVERY: Final = 1.0
 ROLES_EVERY: Final = 1.0
+STEWARD_EVERY: Final = 1.0
 
 
 class Watch:
@@ -52,21 +57,25 @@ class Watch:
         *,
         config: Config,
         recorder: Recorder,
+        upkeep: Upkeep,
         registry: Registry,
         grants: Grants,
         kills: Kills,
         bench: Bench,
         keeper: Keeper,
         counts: Counts,
+        steward: Steward,
     ) -> None:
         self._config = config
         self._recorder = recorder
+        self._upkeep = upkeep
         self._registry = registry
         self._grants = grants
         self._kills = kills
         self._bench = bench
         self._keeper = keeper
         self._counts = counts
+        self._steward = steward
         self._tasks: list[asyncio.Task[None]] = []
         self._looked: tuple[tuple[int, ...] | None, int] | None = None
         """The state's mark, and how many sessions there had been, when it was last asked."""
@@ -88,7 +97,9 @@ class Watch:
             ("policies", POLICIES_EVERY, self._policies),
             ("probe", PROBE_EVERY, self._probe),
             ("checkpoint", CHECKPOINT_EVERY, self._checkpoint),
+            ("upkeep", UPKEEP_EVERY, self._keep_up),
             ("roles", ROLES_EVERY, self._roles),
+            ("steward", STEWARD_EVERY, self._stages),
             ("spent", SPENT_EVERY, self.save_spent),
         ]
         for name, every, what in rounds:
@@ -112,6 +123,7 @@ class Watch:
 
     async def stop(self) -> None:
         """End all rounds."""
+        self._upkeep.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -189,6 +201,25 @@ class Watch:
     async def _checkpoint(self) -> None:
         for found in self._recorder.checkpoint():
             log.warning("recording_recovered", what=str(found))
+
+    async def _stages(self) -> None:
+        if self._registry.commons.leads():
+            await self._steward.round()
+
+    async def _keep_up(self) -> None:
+        """Checkpoints, packing and deleting: all the folder's, so one process does it, and none of it on this loop."""
+        if not self._registry.commons.leads():
+            return
+        try:
+            done = await asyncio.to_thread(self._upkeep.round)
+        except (OSError, RecordError) as problem:
+            log.error("upkeep_failed", reason=str(problem))
+            return
+        if done.packed:
+            plain, stored = (sum(sizes) for sizes in zip(*((e.plain_bytes, e.bytes) for e in done.packed), strict=True))
+            log.info("recordings_stored", count=len(done.packed), bytes=plain, stored_bytes=stored)
+        for one in done.deleted:
+            log.warning("recording_expired", recording=one.id, grant=one.grant)
 
     async def _roles(self) -> None:
         """Pause what stands on released tables; drop the roles of grants that are over, and of those before a crash."""
