@@ -57,7 +57,7 @@ def reconcile_command(
     result, unread = _from_logs(cfg, _log_files(log or []), database, roles, keys)
     seen = asyncio.run(_connected(cfg, database, roles)) if database is not None else []
     data = {**result.to_dict(), "ok": result.ok and not seen, "unread": unread}
-    data["differences"] += [_told(one) for one in seen]
+    data["differences"] = [*data["differences"], *(_told(one) for one in seen)]
     emit(data, output, lambda console: _show(console, result, [*result.differences, *seen], unread))
     if not data["ok"]:
         raise typer.Exit(NO)
