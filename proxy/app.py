@@ -21,6 +21,7 @@ import structlog
 import uvloop
 
 from proxy.access.grants import Grants
+from proxy.access.holds import Holds
 from proxy.access.kills import Kills
 from proxy.access.store import Store, StoreError
 from proxy.clock import Clock, SystemClock
@@ -40,6 +41,7 @@ from proxy.server.tracing import Traces
 from proxy.server.watch import Watch
 from proxy.session.commons import Commons
 from proxy.session.ephemeral import Keeper
+from proxy.session.holding import Holding
 from proxy.session.judging import Bench
 from proxy.session.opening import Desk, open_session
 from proxy.session.registry import Registry
@@ -135,9 +137,11 @@ async def _run(
     keeper = Keeper(config, identity, secret)
     bench = Bench(Policies(config.policies), secret, identity, keeper.is_for)
     registry = Registry(clock, commons)
+    emit = teller(config.recording.dir, clock.now)
     tally, counts = Tally(), Counts()
     workers = Workers()
     starting = spawn(workers.start(), name="judging processes")
+    holding = Holding(Holds(store, clock, emit), clock)
     watch = Watch(
         config=config,
         recorder=recorder,
@@ -147,7 +151,8 @@ async def _run(
         bench=bench,
         keeper=keeper,
         counts=counts,
-        steward=Steward(config, store, clock, teller(config.recording.dir, clock.now)),
+        holding=holding,
+        steward=Steward(config, store, clock, emit),
     )
     post = Post(commons.folder, commons.place, cancel=registry.cancel_here, look=watch.look_at)
     registry.elsewhere = post.ask_to_cancel
@@ -159,6 +164,7 @@ async def _run(
         clock=clock,
         grants=grants,
         workers=workers,
+        holding=holding,
         recorder=recorder,
         judging=bench,
         upstreams=Dialler(),

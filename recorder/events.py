@@ -68,6 +68,19 @@ class Outcome(Event, frozen=True, kw_only=True, omit_defaults=True, tag="outcome
     sent: bool = True
 
 
+class HoldEvent(Event, frozen=True, kw_only=True, omit_defaults=True, tag="hold"):
+    """A statement waits for another person's yes (`state` waiting, with what was asked), or no longer does: approved,
+    denied, timeout, cancelled or unavailable. Written before anything of it goes upstream."""
+
+    hold: str
+    state: str
+    sql: str | None = None
+    params: list[Any] | None = None
+    rule: str | None = None
+    reason: str = ""
+    by: str = ""
+
+
 class Notice(Event, frozen=True, kw_only=True, omit_defaults=True, tag="notice"):
     """What daypass itself told the client, beside the answers to statements."""
 
@@ -134,7 +147,7 @@ class Recovered(Event, frozen=True, kw_only=True, omit_defaults=True, tag="recov
 
 
 AnyEvent = (
-    SessionStart | Statement | Outcome | Notice | Cancel | SessionEnd | Login | GrantEvent | AccessEvent
+    SessionStart | Statement | Outcome | HoldEvent | Notice | Cancel | SessionEnd | Login | GrantEvent | AccessEvent
     | Recovered
 )  # fmt: skip
 

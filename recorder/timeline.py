@@ -18,6 +18,7 @@ _KINDS: dict[str, type[events.Event]] = {
     "session.start": events.SessionStart,
     "statement": events.Statement,
     "outcome": events.Outcome,
+    "hold": events.HoldEvent,
     "notice": events.Notice,
     "cancel": events.Cancel,
     "session.end": events.SessionEnd,

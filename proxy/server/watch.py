@@ -25,6 +25,7 @@ from proxy.config import Config, ConfigError, Database
 from proxy.policy.ddl import RolePlan
 from proxy.server.metrics import Counts
 from proxy.session.ephemeral import Keeper
+from proxy.session.holding import Holding
 from proxy.session.judging import Bench
 from proxy.session.refusals import LoginRefused, refusal
 from proxy.session.registry import Registry
@@ -61,6 +62,7 @@ class Watch:
         keeper: Keeper,
         counts: Counts,
         steward: Steward,
+        holding: Holding,
     ) -> None:
         self._config = config
         self._recorder = recorder
@@ -71,6 +73,7 @@ class Watch:
         self._keeper = keeper
         self._counts = counts
         self._steward = steward
+        self._holding = holding
         self._tasks: list[asyncio.Task[None]] = []
         self._looked: tuple[tuple[int, ...] | None, int] | None = None
         """The state's mark, and how many sessions there had been, when it was last asked."""
@@ -93,6 +96,7 @@ class Watch:
             ("probe", PROBE_EVERY, self._probe),
             ("checkpoint", CHECKPOINT_EVERY, self._checkpoint),
             ("roles", ROLES_EVERY, self._roles),
+            ("holds", GRANTS_EVERY, self._holding.round),
             ("steward", STEWARD_EVERY, self._stages),
             ("spent", SPENT_EVERY, self.save_spent),
         ]

@@ -30,6 +30,7 @@ from proxy.session.channel import Channel, ChannelClosed
 from proxy.session.cost import Connect, Costs
 from proxy.session.ephemeral import Keeper
 from proxy.session.gate import Bounds
+from proxy.session.holding import Holding
 from proxy.session.refusals import LoginRefused, Refusal, refusal
 from proxy.session.registry import LONG_SECRET_BYTES, SECRET_BYTES, WARN_BEFORE, Registry, Session
 from proxy.session.relay import Relay
@@ -78,6 +79,7 @@ class Desk:
     clock: Clock
     grants: Grants
     workers: Workers
+    holding: Holding
     recorder: Recorder
     judging: Judging
     upstreams: Upstreams
@@ -300,6 +302,7 @@ def _begin(
     def ended(busy: bool) -> None:
         desk.registry.sessions.pop(name, None)
         desk.registry.leave_seat(grant.id)
+        desk.holding.cancel(name)
         if busy:
             stop_upstream()
         if costs is not None:
@@ -321,6 +324,7 @@ def _begin(
             heavy=desk.workers.judge,
             costs=costs,
             own=lambda name: about.answer(name, grant, relay.talk, desk.clock.now()),
+            hold=lambda statement, values: desk.holding.approval(relay, grant, statement, values),
         ),
         cancel=stop_upstream,
     )
@@ -335,6 +339,7 @@ def _begin(
         ),
         deadline=desk.clock.monotonic() + left,
         cancel_upstream=stop_upstream,
+        unhold=lambda: desk.holding.cancel(name),
         warned=left < 2 * WARN_BEFORE,
     )
     desk.registry.add(session)

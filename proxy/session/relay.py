@@ -30,6 +30,8 @@ log = structlog.get_logger()
 LEDGER_FULL: Final = 50_000
 """Replies owed at which daypass stops reading from the client."""
 LEDGER_LOW: Final = 10_000
+PATIENT: Final = 1 << 16
+"""Bytes that are read from a client while it waits for another person's yes."""
 
 
 class Relay:
@@ -103,6 +105,8 @@ class Relay:
             if len(self.talk.ledger.entries) > LEDGER_FULL and not self._full:
                 self._full = True
                 self._pace()
+            elif self.talk.waits:
+                self._pace()
 
     def upstream_data(self, data: bytes) -> None:
         """The upstream sent bytes."""
@@ -140,7 +144,9 @@ class Relay:
 
     def _pace(self) -> None:
         self._upstream.hold(self._client_blocked)
-        waits = self._gate.paused or self._cancelling
+        # Whoever waits for another person's yes is still read, so that daypass sees it leave.
+        patient = self.talk.waits and self._gate.kept < PATIENT
+        waits = (self._gate.paused and not patient) or self._cancelling
         self._client.hold(self._client_blocked or self._upstream_blocked or self._full or waits)
 
     def _wait(self, work: Callable[[], Awaitable[None]]) -> None:
