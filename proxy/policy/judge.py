@@ -276,6 +276,8 @@ class Judge:
             tables=tuple(judged.tables),
             functions=tuple(judged.functions),
             held=bool(held) and not self._observe,
+            columns=judged.columns,
+            parsed=raw.kind != "",
         )
 
     def _held(self, judged: Judged) -> str:

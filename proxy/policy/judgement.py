@@ -36,6 +36,9 @@ class Statement(msgspec.Struct, frozen=True):
     functions: tuple[str, ...]
     held: bool = False
     """Whether another person has to say yes before it runs; a PREPARE itself runs nothing, what executes it does."""
+    columns: tuple[str, ...] = ()
+    parsed: bool = True
+    """Whether Postgres's grammar takes the text for SQL; where not, nobody can say what in it is a value."""
 
 
 class Judgement(msgspec.Struct, frozen=True):
