@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from proxy.cli import recording_search
 from proxy.cli.options import ConfigOption, OutputOption, load_config
 from proxy.cli.output import NO, UNREACHABLE, USAGE, emit, fail
 from recorder import command, show
@@ -90,6 +91,12 @@ def export_command(
         command.export(path)
     except OSError as error:
         fail(UNREACHABLE, f"cannot read {error.filename}: {error.strerror}")
+
+
+app.command("search", epilog="Example: daypass recording search 'customers AND deny' --since 7d")(
+    recording_search.search_command
+)
+app.command("rebuild-index", epilog="Example: daypass recording rebuild-index")(recording_search.rebuild_command)
 
 
 def recordings_folder(config: Path) -> Path:
