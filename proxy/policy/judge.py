@@ -268,6 +268,8 @@ class Judge:
             name=judged.name,
             tables=tuple(judged.tables),
             functions=tuple(judged.functions),
+            columns=judged.columns,
+            parsed=raw.kind != "",
         )
 
 

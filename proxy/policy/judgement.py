@@ -34,6 +34,9 @@ class Statement(msgspec.Struct, frozen=True):
     name: str | None
     tables: tuple[str, ...]
     functions: tuple[str, ...]
+    columns: tuple[str, ...] = ()
+    parsed: bool = True
+    """Whether Postgres's grammar takes the text for SQL; where not, nobody can say what in it is a value."""
 
 
 class Judgement(msgspec.Struct, frozen=True):

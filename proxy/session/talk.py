@@ -272,6 +272,7 @@ class Talk:
             tx=STATUS[self.tx],
             tables=list(statement.tables),
             functions=list(statement.functions),
+            columns=statement.columns,
         )
 
     def outcome(self, entry: Owed, n: int, sqlstate: str | None, tag: str | None) -> None:
