@@ -66,6 +66,11 @@ def head(raw: bytes) -> Head | None:
     return Head(slow.seq, slow.at.isoformat(), slow.event)
 
 
+def is_line(raw: bytes) -> bool:
+    """Whether the line has a head."""
+    return _HEAD.match(raw) is not None or head(raw) is not None
+
+
 def microseconds(at: str) -> int:
     """A line's time since 1970. ValueError where it is none."""
     moment = datetime.fromisoformat(at)
