@@ -17,10 +17,9 @@ from recorder.timeline import Entry
 SPEEDS: Final = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 SEEK: Final = 10.0
 """Seconds of an arrow key."""
-HELP: Final = (
-    "space pause or go on   . one step   ] [ next, last mark   n next refusal   + - speed   → ← 10 s   "
-    "/ search   ; again   g G begin, end   q quit"
-)
+HELP: Final = "space pause  . step  n refusal  [ ] marks  + - speed  / search  q quit  ? more"
+END: Final = "the end; q quits"
+MORE: Final = "; search again  ← → 10 s  g begin  G end"
 
 
 class Jump(NamedTuple):
@@ -78,6 +77,11 @@ class Deck:
     def ended(self) -> bool:
         return self._next is None
 
+    @property
+    def over(self) -> bool:
+        """Whether everything was shown, and nobody stopped it to look."""
+        return self._next is None and not self.paused and self.typed is None
+
     def due(self) -> float | None:
         """Seconds to wait for the next entry; None where only a key can bring it."""
         if self.paused or self._next is None or self.typed is not None:
@@ -93,7 +97,7 @@ class Deck:
         self._shown, self._now = number, entry.offset
         self._next = next(self._entries, None)
         if self._next is None:
-            return [Show(entry), Say("the end; q quits")]
+            return [Show(entry), Say(END)]
         return [Show(entry)]
 
     def press(self, key: str) -> list[Action]:
@@ -108,7 +112,7 @@ class Deck:
                 return [Say("")]
             case ".":
                 self.paused = True
-                return self.step() or [Say("the end; q quits")]
+                return self.step() or [Say(END)]
             case "]":
                 return self._to(self.tape.next_mark(self._shown), "there is no mark after this")
             case "[":
@@ -132,7 +136,7 @@ class Deck:
             case ";":
                 return self._search()
             case "?" | "h":
-                return [Say(HELP)]
+                return [Say(MORE)]
         return []
 
     def _type(self, key: str) -> list[Action]:

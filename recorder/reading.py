@@ -66,9 +66,13 @@ def head(raw: bytes) -> Head | None:
     return Head(slow.seq, slow.at.isoformat(), slow.event)
 
 
-def is_line(raw: bytes) -> bool:
-    """Whether the line has a head."""
-    return _HEAD.match(raw) is not None or head(raw) is not None
+def event(raw: bytes) -> bytes | None:
+    """The name of the line's event; None where the line has no head."""
+    found = _HEAD.match(raw)
+    if found is not None:
+        return found[3]
+    slow = head(raw)
+    return slow.event.encode() if slow is not None else None
 
 
 def microseconds(at: str) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import itertools
 import re
 from array import array
 from collections.abc import Iterator
@@ -22,9 +23,8 @@ from recorder.timeline import Entry
 STEP: Final = 256
 """Lines from one kept place to the next."""
 # In JSON text a quote inside of a string is escaped: these stand nowhere but as keys of the line.
-_REFUSED: Final = re.compile(rb',"verdict":"(?:deny|hold)"')
-_ERROR: Final = re.compile(rb'"event":"outcome".*?,"sqlstate":"')
-_MARKS: Final = (b'"event":"cancel"', b'"event":"notice"', b'"event":"session.end"', b'"event":"recovered"')
+_DENY, _HOLD, _ERROR = b',"verdict":"deny"', b',"verdict":"hold"', b',"sqlstate":"'
+_MARKS: Final = frozenset({b"cancel", b"notice", b"session.end", b"recovered"})
 _OFFSET: Final = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)|(\d+(?:\.\d+)?)(ms|s|m|h)")
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -45,14 +45,16 @@ class Tape:
         """How long it lasts."""
         last = b""
         for place, raw in reading.lines(path):
-            if not reading.is_line(raw):
+            event = reading.event(raw)
+            if event is None:
                 continue
             if self.length % STEP == 0 or self._first is None:
                 self._note(place, raw)
-            refused = _REFUSED.search(raw) is not None
-            if refused:
-                self._refused.append(self.length)
-            if refused or any(mark in raw for mark in _MARKS) or _is_error(raw):
+            if event == b"statement":
+                if _DENY in raw or _HOLD in raw:
+                    self._refused.append(self.length)
+                    self._marks.append(self.length)
+            elif event in _MARKS or (event == b"outcome" and _ERROR in raw):
                 self._marks.append(self.length)
             self.length += 1
             last = raw
@@ -64,19 +66,13 @@ class Tape:
         passed over."""
         if not 0 <= at < self.length or self._first is None:
             return
-        number = at // STEP * STEP
         offset = self._offsets[at // STEP]
-        for _, raw in reading.lines(self._path, self._places[at // STEP]):
-            if not reading.is_line(raw):
-                continue
-            if number >= self.length:
-                return
+        for number, raw in self._lines(at // STEP):
             entry = timeline.entry(raw, self._first, offset)
             if entry is not None:
                 offset = entry.offset
                 if number >= at:
                     yield number, entry
-            number += 1
 
     def at_time(self, seconds: float) -> int:
         """The first entry that is not earlier; the last one where none is."""
@@ -126,13 +122,31 @@ class Tape:
     def search(self, text: str, after: int) -> int | None:
         """The next entry after number `after` that holds the text, however it is capitalised; from the beginning again
         where there is none."""
+        needle = text.lower()
+        # What JSON writes as it is can be looked for in the line itself; only a line that has it is decoded.
+        plain = needle.encode() if needle.isascii() and needle.isprintable() and not set(needle) & {'"', "\\"} else b""
         for begin, end in ((after + 1, self.length), (0, after + 1)):
-            for number, entry in self.entries(begin):
+            for number, raw in self._lines(begin // STEP):
                 if number >= end:
                     break
-                if any(text.casefold() in said.casefold() for said in timeline.texts(entry)):
+                if number < begin or plain not in raw.lower():
+                    continue
+                entry = timeline.entry(raw, self._first, 0.0)
+                if entry is not None and any(needle in said.lower() for said in timeline.texts(entry)):
                     return number
         return None
+
+    def _lines(self, block: int) -> Iterator[tuple[int, bytes]]:
+        """The lines that have a number, from a block on."""
+        if block >= len(self._places):
+            return
+        numbers = itertools.count(block * STEP)
+        for _, raw in reading.lines(self._path, self._places[block]):
+            if reading.event(raw) is not None:
+                number = next(numbers)
+                if number >= self.length:
+                    return
+                yield number, raw
 
     def _note(self, place: int, raw: bytes) -> None:
         """Where a block begins, and when."""
@@ -159,10 +173,6 @@ class Tape:
             if entry.seq >= seq:
                 return number
         return max(0, self.length - 1)
-
-
-def _is_error(raw: bytes) -> bool:
-    return b',"sqlstate":"' in raw and _ERROR.search(raw) is not None
 
 
 def _after(marks: array[int], after: int) -> int | None:

@@ -40,15 +40,15 @@ class Keys:
     def __init__(self, fd: int, *, wait: Wait = wait_for, now: Callable[[], float] = time.monotonic) -> None:
         self._fd = fd
         self._wait = wait
-        self._now = now
+        self.now = now
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._left: list[str] = []
 
     def next(self, seconds: float | None) -> str | None:
         """The next key, or None when `seconds` are over. A closed terminal is `q`."""
-        until = None if seconds is None else self._now() + seconds
+        until = None if seconds is None else self.now() + seconds
         while not self._left:
-            rest = None if until is None else max(0.0, until - self._now())
+            rest = None if until is None else max(0.0, until - self.now())
             if not self._wait(self._fd, rest):
                 return None
             try:
@@ -90,20 +90,25 @@ class Theatre:
         self._keys = keys
         self._state = state
         self._remark = player.HELP
+        self._since = keys.now()
 
     def run(self) -> None:
-        """Until somebody quits. A jump before the first entry is drawn with what stands before it."""
+        """Until somebody quits, or to the end where nobody stopped it. Where it begins later than at the first entry,
+        what stands before is drawn too."""
         if self._deck.at < 0 and (first := self._deck.step()):
             self._act([Jump(self._deck.at), *first[1:]] if self._deck.at > 0 else first)
-        while True:
+        while not self._deck.over:
             self._status()
-            key = self._keys.next(self._deck.due())
+            due = self._deck.due()
+            key = self._keys.next(None if due is None else max(0.0, self._since + due - self._keys.now()))
             if key is not None:
                 self._remark = ""
             actions = self._deck.step() if key is None else self._deck.press(key)
+            if due is None or not all(isinstance(action, Say) for action in actions):
+                self._since = self._keys.now()  # else a key was pressed while an entry is waited for: that goes on
             if not self._act(actions):
-                self._write("\r\x1b[2K")
-                return
+                break
+        self._write("\r\x1b[2K")
 
     def _act(self, actions: list[Action]) -> bool:
         for action in actions:
