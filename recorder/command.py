@@ -6,7 +6,9 @@ before it is shown, and a damaged one is never shown without saying so.
 
 import itertools
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
@@ -15,6 +17,7 @@ from recorder import show, targets, terminal, timeline
 from recorder.player import Deck
 from recorder.replay import MAX_IDLE, Player
 from recorder.scene import Scene
+from recorder.tail import follow
 from recorder.tape import Tape
 from recorder.verify import verify
 
@@ -66,6 +69,23 @@ def _from(tape: Tape, at: str) -> Iterator[timeline.Entry]:
     if begin > 0:
         yield from (entry for _, entry in itertools.islice(tape.entries(0), 1))
     yield from (entry for _, entry in tape.entries(begin))
+
+
+def tail(path: Path, *, jsonl: bool, state: str, sleep: Callable[[float], object] = time.sleep) -> None:
+    """Follow a recording on standard output to its end: drawn, or its lines as they are. OSError."""
+    player = Player(Console(highlight=False, emoji=False, markup=False), wait=False)
+    first: datetime | None = None
+    offset = 0.0
+    for raw in follow(path, sleep):
+        if jsonl:
+            sys.stdout.buffer.write(raw + b"\n")
+            sys.stdout.buffer.flush()
+            continue
+        entry = timeline.entry(raw, first, offset)
+        if entry is not None:
+            first, offset = first or entry.at, entry.offset
+            player.show(entry, state=state)
+            sys.stdout.flush()
 
 
 def export(path: Path) -> int:
