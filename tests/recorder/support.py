@@ -21,8 +21,8 @@ class Ticker:
         return self.at
 
 
-def start(session: str = "s-1", **changes: str) -> SessionStart:
-    facts = {
+def start(session: str = "s-1", **changes: str | None) -> SessionStart:
+    facts: dict[str, str | None] = {
         "session": session,
         "grant": "g-7k3m9x2q",
         "person": "jane",
