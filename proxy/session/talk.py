@@ -38,6 +38,7 @@ class Record(Protocol):
     def append(self, event: events.Event) -> None: ...
     def append_encoded(self, body: bytes) -> None: ...
     def flush(self) -> None: ...
+    def commit(self, told: Callable[[], None] | None = None) -> bool: ...
     def close(self, end: events.SessionEnd) -> None: ...
 
 
@@ -70,6 +71,10 @@ async def for_answers() -> None:
     """What to wait for is the upstream's next ReadyForQuery; the relay knows when that is."""
 
 
+async def for_record() -> None:
+    """What to wait for is the disk, which takes the record; the relay hears when it has."""
+
+
 @dataclass(frozen=True, slots=True)
 class Aids:
     """What the house gives one session. `heavy` judges what would hold the others up; `own` answers SHOW daypass.*."""
@@ -99,6 +104,7 @@ class Talk:
         "observe",
         "octets",
         "own",
+        "recorded",
         "recording",
         "refused",
         "rows",
@@ -142,6 +148,8 @@ class Talk:
         self.own = aids.own
         self.stop: Callable[[], None] = lambda: None
         """Cancel what the upstream is doing, and let the client wait until that is over."""
+        self.recorded: Callable[[], None] = lambda: None
+        """Called when what the gate committed is on the disk, or will never be."""
         self.answered: tuple[Judges, bytes, Judgement] | None = None
         """A verdict that was waited for and may be too large for the judge to keep."""
 

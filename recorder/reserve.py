@@ -1,0 +1,66 @@
+"""The reserve: room on the disk that is kept so that sessions can still end in order when it is full.
+
+A file without a name, so that it can never be left behind: whatever becomes of the process, the system takes it back.
+Knows bytes and a folder; must not know recordings. Invariant: it is given back once, whole, and only made again by who
+has looked that there is room.
+"""
+
+import os
+from pathlib import Path
+
+NAME = ".reserve"
+
+
+class Reserve:
+    """`size` bytes of the folder's file system, 0 for none; not held before `make`."""
+
+    def __init__(self, directory: Path, size: int) -> None:
+        self._path = directory / f"{NAME}-{os.getpid()}"
+        self._size = size
+        self._fd = -1
+        self.spent = False
+        """Whether it was given back, and not made again since."""
+
+    @property
+    def held(self) -> int:
+        """The bytes that are kept now."""
+        return self._size if self._fd >= 0 else 0
+
+    @property
+    def missing(self) -> int:
+        """The bytes that `make` would need."""
+        return self._size - self.held
+
+    def make(self) -> None:
+        """Keep the room. OSError where there is none."""
+        if self._fd >= 0 or not self._size:
+            self.spent = False
+            return
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            self._path.unlink()
+            os.posix_fallocate(fd, 0, self._size)
+        except OSError:
+            os.close(fd)
+            raise
+        self._fd, self.spent = fd, False
+
+    def spend(self) -> bool:
+        """Give the room back; whether there was any, now or since it was last made."""
+        if self._fd >= 0:
+            self.spent = True
+            self.close()
+        return self.spent
+
+    def close(self) -> None:
+        """Let it go, unused."""
+        if self._fd >= 0:
+            os.ftruncate(self._fd, 0)
+            os.close(self._fd)
+            self._fd = -1
+
+
+def free(directory: Path) -> int:
+    """Bytes that this user may still write in the folder. OSError."""
+    space = os.statvfs(directory)
+    return space.f_bavail * space.f_frsize
