@@ -5,8 +5,11 @@ Knows bytes and a folder; must not know recordings. Invariant: it is given back 
 has looked that there is room.
 """
 
+import errno
 import os
 from pathlib import Path
+
+from recorder import files
 
 NAME = ".reserve"
 
@@ -39,11 +42,20 @@ class Reserve:
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             self._path.unlink()
-            os.posix_fallocate(fd, 0, self._size)
+            self._fill(fd)
         except OSError:
             os.close(fd)
             raise
         self._fd, self.spent = fd, False
+
+    def _fill(self, fd: int) -> None:
+        try:
+            os.posix_fallocate(fd, 0, self._size)
+        except OSError as refused:
+            if refused.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+            for _ in range(0, self._size, 1 << 20):  # a file system that keeps no room without its bytes
+                files.write_all(fd, bytes(1 << 20))
 
     def spend(self) -> bool:
         """Give the room back; whether there was any, now or since it was last made."""
