@@ -7,6 +7,7 @@ Invariants: who is told has its lines on the disk, or its recording is stopped; 
 synced again.
 """
 
+import contextlib
 import os
 import queue
 import threading
@@ -195,9 +196,11 @@ class Group:
             return
         made: list[Segment] = []
         try:
-            for _ in range(2):
+            while len(made) < 2:
                 self._made += 1
-                made.append(Segment(self._directory, f"{os.getpid()}-{self._made}", self._size))
+                # The name may be taken: process ids come again, in containers at every start.
+                with contextlib.suppress(FileExistsError):
+                    made.append(Segment(self._directory, f"{os.getpid()}-{self._made}", self._size))
         except OSError as cause:
             for segment in made:
                 segment.close(remove=True)

@@ -7,18 +7,19 @@ has looked that there is room.
 
 import errno
 import os
+import tempfile
 from pathlib import Path
 
 from recorder import files
 
-NAME = ".reserve"
+NAME = ".reserve-"
 
 
 class Reserve:
     """`size` bytes of the folder's file system, 0 for none; not held before `make`."""
 
     def __init__(self, directory: Path, size: int) -> None:
-        self._path = directory / f"{NAME}-{os.getpid()}"
+        self._directory = directory
         self._size = size
         self._fd = -1
         self.spent = False
@@ -39,9 +40,9 @@ class Reserve:
         if self._fd >= 0 or not self._size:
             self.spent = False
             return
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        fd, name = tempfile.mkstemp(prefix=NAME, dir=self._directory)
         try:
-            self._path.unlink()
+            os.unlink(name)
             self._fill(fd)
         except OSError:
             os.close(fd)
