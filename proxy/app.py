@@ -49,7 +49,7 @@ from proxy.session.steward import Steward
 from proxy.session.talk import Tally
 from proxy.session.telling import teller
 from proxy.tasks import spawn
-from recorder.journal import Recorder, RecordError
+from recorder.journal import Recorder, RecordError, Turns
 
 log = structlog.get_logger()
 
@@ -94,6 +94,7 @@ async def _serve(
         log.error("state_unavailable", reason=str(problem))
         return 3
     try:
+        loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as closing:
             recorder = Recorder(
                 config.recording.dir,
@@ -102,6 +103,9 @@ async def _serve(
                 microseconds=clock.microseconds,
                 fatal=lambda reason: log.error("recording_unwritable", reason=reason),
                 lock=boss is None,
+                free_floor=config.recording.min_free,
+                reserved=config.recording.reserve,
+                turns=Turns(loop.call_soon, loop.call_soon_threadsafe),
             )
             closing.callback(recorder.close)
             for found in recorder.recovered:
@@ -188,6 +192,9 @@ async def _run(
         dropped=lambda: listener.refused,
         ready=lambda: server.ready() is None,
         recording=recorder.healthy,
+        free=lambda: recorder.free,
+        reserved=lambda: recorder.reserved,
+        syncs=lambda: recorder.syncs,
         databases=lambda: {name: bench.catalog(name) is not None for name in config.databases},
     )
 

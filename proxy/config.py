@@ -160,6 +160,8 @@ class Recording(_Model):
     dir: BesideFile = Field(default=Path("recordings"), validate_default=True)
     durability: Literal["write", "fsync"] = "write"
     results: Results = "counts"
+    min_free: Size = Field(default=64 << 20, ge=0)
+    reserve: Size = Field(default=8 << 20, ge=0, le=1 << 30)
 
 
 class Metrics(_Model):

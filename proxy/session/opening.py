@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -41,7 +42,7 @@ from proxy.wire import build, startup
 from proxy.wire.framing import ProtocolViolation
 from proxy.wire.startup import Startup
 from recorder import events
-from recorder.journal import Recorder, RecordError
+from recorder.journal import Recorder, RecordError, Recording
 
 log = structlog.get_logger()
 
@@ -181,7 +182,7 @@ async def _open(channel: Channel, desk: Desk, who: _Who) -> None:
         who.step = "ready"
         try:
             costs = Costs(_beside(desk, database, grant, user, password)) if beside else None
-            _begin(channel, server, desk, grant, judge, ready, packet, spent, costs)
+            await _begin(channel, server, desk, grant, judge, ready, packet, spent, costs)
         except BaseException:
             server.close()
             raise
@@ -257,7 +258,7 @@ def _check_settings(ready: Ready) -> None:
             raise UpstreamRefused(f"it insists on {name} = {ready.settings[name]}")
 
 
-def _begin(
+async def _begin(
     channel: Channel,
     server: Channel,
     desk: Desk,
@@ -273,8 +274,8 @@ def _begin(
     observe = judge.policy.mode == "observe"
     name = f"s-{now:%Y%m%d-%H%M%S}-{base64.b32encode(desk.clock.random(5)).decode().lower()}"
     tls = channel.tls
-    recording = desk.recorder.open(
-        name,
+    recording = await _recording(
+        desk,
         events.SessionStart(
             session=name,
             grant=grant.id,
@@ -355,6 +356,27 @@ def _begin(
     channel.carry(relay.client_data, relay.client_lost, relay.client_blocked)
 
 
+async def _recording(desk: Desk, start: events.SessionStart) -> Recording:
+    """A recording for the session, when it is as safe as the configuration asks for. Raises RecordError."""
+    waiting: asyncio.Future[Recording | RecordError] = asyncio.get_running_loop().create_future()
+
+    def opened(result: Recording | RecordError) -> None:
+        if not waiting.done():
+            waiting.set_result(result)
+        elif isinstance(result, Recording):
+            # The login was given up while the disk took its time.
+            with contextlib.suppress(RecordError):
+                result.close(
+                    events.SessionEnd(reason="login timeout", detail="the recording came too late", statements=0)
+                )
+
+    desk.recorder.open_soon(start.session, start, opened)
+    result = await waiting
+    if isinstance(result, RecordError):
+        raise result
+    return result
+
+
 def _beside(desk: Desk, database: Database, grant: Grant, user: str, password: str) -> Connect:
     """A connection beside a session's own: the same role, the same settings."""
 
@@ -406,7 +428,7 @@ def _refuse(channel: Channel, desk: Desk, who: _Who, no: LoginRefused) -> None:
                     database=who.database,
                 )
             )
-            node.flush()
+            node.commit()
         except RecordError as broken:
             log.error("record_failed", recording="installation", reason=str(broken))
     channel.write(no.refusal.message)

@@ -90,6 +90,12 @@ TABLE: Final[dict[str, Kind]] = {
         "daypass: this session cannot be recorded, so it ends here; nothing of this request was sent to the database",
         "tell the operator: the recording directory cannot be written",
     ),
+    "no room": Kind(
+        "53100",
+        "FATAL",
+        "daypass: no session begins now: there is too little free space to record it",
+        "tell the operator: the disk with the recordings is nearly full; then connect again",
+    ),
     # In a session.
     "denied": Kind("42501", "ERROR", "daypass: {text}", "{hint}"),
     "hold denied": Kind("42501", "ERROR", "daypass: another person refused this statement: {why}"),

@@ -78,14 +78,18 @@ class Session:
 
     def cancel(self) -> None:
         """The client asked to cancel; only what is running now can be meant."""
+        recording = self.relay.talk.recording
+
+        def recorded() -> None:
+            if recording.broken is None and not self.relay.ended and (not self.unhold() or self.relay.busy):
+                self.cancel_upstream()
+
         try:
-            self.relay.talk.recording.append(events.Cancel())
-            self.relay.talk.recording.flush()
+            recording.append(events.Cancel())
+            if recording.commit(recorded):
+                recorded()
         except RecordError as broken:
             self.relay.end(refusal("recording"), str(broken))
-            return
-        if not self.unhold() or self.relay.busy:
-            self.cancel_upstream()
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from proxy.session.channel import Pipe
 from proxy.session.gate import Bounds, Gate
 from proxy.session.refusals import Refusal, refusal
 from proxy.session.results import Results
-from proxy.session.talk import Aids, Record, Talk, Tally, for_answers
+from proxy.session.talk import Aids, Record, Talk, Tally, for_answers, for_record
 from proxy.tasks import spawn
 from proxy.wire import build
 from proxy.wire.framing import ProtocolViolation
@@ -71,6 +71,7 @@ class Relay:
             aids=aids,
         )
         self.talk.stop = self._stop
+        self.talk.recorded = self._recorded
         self._gate = Gate(self.talk, forward=upstream.write, reply=client.write, bounds=bounds, pause=self._wait)
         self._results = Results(self.talk, to_client=client.write)
 
@@ -151,8 +152,8 @@ class Relay:
 
     def _wait(self, work: Callable[[], Awaitable[None]]) -> None:
         """The client's lane waits for `work`; nothing more is read from the client until then."""
-        if work is for_answers:
-            self._stalled = True
+        if work is for_answers or work is for_record:
+            self._stalled = work is for_answers
             self._pace()
             return
 
@@ -168,6 +169,11 @@ class Relay:
 
         self._pace()
         spawn(wait(), name=f"wait {self.talk.recording.id}")
+
+    def _recorded(self) -> None:
+        """What the gate committed is on the disk, or will never be."""
+        self._client_lane(None)
+        self._pace()
 
     def _stop(self) -> None:
         """Cancel what the upstream is doing. A cancel that comes late must not hit the next statement."""

@@ -38,6 +38,7 @@ class Record(Protocol):
     def append(self, event: events.Event) -> None: ...
     def append_encoded(self, body: bytes) -> None: ...
     def flush(self) -> None: ...
+    def commit(self, told: Callable[[], None] | None = None) -> bool: ...
     def close(self, end: events.SessionEnd) -> None: ...
 
 
@@ -68,6 +69,10 @@ class Pause(Exception):
 
 async def for_answers() -> None:
     """What to wait for is the upstream's next ReadyForQuery; the relay knows when that is."""
+
+
+async def for_record() -> None:
+    """What to wait for is the disk, which takes the record; the relay hears when it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +108,7 @@ class Talk:
         "observe",
         "octets",
         "own",
+        "recorded",
         "recording",
         "refused",
         "rows",
@@ -152,6 +158,8 @@ class Talk:
         """What such a wait has come to: for the statement that would be the next after this number, and its key."""
         self.stop: Callable[[], None] = lambda: None
         """Cancel what the upstream is doing, and let the client wait until that is over."""
+        self.recorded: Callable[[], None] = lambda: None
+        """Called when what the gate committed is on the disk, or will never be."""
         self.answered: tuple[Judges, bytes, Judgement] | None = None
         """A verdict that was waited for and may be too large for the judge to keep."""
 
