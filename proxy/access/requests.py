@@ -166,6 +166,7 @@ class Requests:
         now = self._clock.now()
         async with self._store.write() as connection:
             request = await self._open(connection, id, now)
+            await refuse_disabled(connection, by)
             delegated = await _delegated_to(connection, by, now)
             approvals.voice(request, [], by=by, reason=reason, at=now, groups=self._groups, for_=delegated)
             return await self._close(connection, request, "denied", by=by, why=reason, now=now)
