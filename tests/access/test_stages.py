@@ -90,7 +90,7 @@ async def test_one_step_after_the_other(store: Store, clock: FakeClock, stages: 
         (grant,) = await stages.unfinished()
         with pytest.raises(IllegalStep):
             await stages.move(grant, "requested")
-        assert await stages.move(grant, after, detail={"why": "test"})  # type: ignore[arg-type]
+        assert await stages.move(grant, after, detail={"why": "test"})
     assert await stages.unfinished() == []
     assert told.actions() == ["paused", "active", "ended", "removed", "reviewed"]
     assert told[0][1] == {"grant": grant.id, "by": "daypass", "person": grant.person, "before": "active", "why": "test"}
@@ -141,5 +141,5 @@ async def test_second_by_second(store: Store, clock: FakeClock) -> None:
     revoked = dataclasses.replace(active, revoked_at=moment(grant, 5))
     assert due(revoked, moment(grant, 5)) == "ended"
     for stage in ("ended", "removed", "reviewed"):
-        over = dataclasses.replace(revoked, stage=stage)  # type: ignore[arg-type]
+        over = dataclasses.replace(revoked, stage=stage)
         assert due(over, moment(grant, 10_000)) is None
