@@ -26,9 +26,10 @@ from pydantic import (
     model_validator,
 )
 
-from proxy.config_access import BesideFile, Name, Notify, People, Precheck, Requests, Reviews
+from proxy.config_access import BesideFile, Name, People, Precheck, Requests, Reviews
 from proxy.config_access import Section as _Model
 from proxy.config_access import beside as _beside
+from proxy.config_notify import Notify
 from proxy.units import Duration, Size, format_duration, format_size, parse_duration, parse_size
 from proxy.yaml_file import Finding, FindingsError, Lines, findings, line_of, nearest, parse_yaml, read_text, read_yaml
 
