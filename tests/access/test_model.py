@@ -156,12 +156,13 @@ def test_start_and_end_go_before_hours_second_by_second() -> None:
 
 def test_the_grant_and_the_file_must_both_allow() -> None:
     file = Terms(hours="12:00-20:00", timezone="Europe/Berlin")
-    assert LONG.state(datetime(2026, 1, 5, 10, tzinfo=UTC)) == "active"
-    assert LONG.state(datetime(2026, 1, 5, 10, tzinfo=UTC), file) == "paused"
-    assert LONG.state(datetime(2026, 1, 5, 18, tzinfo=UTC), file) == "paused"
-    assert LONG.state(NOON, file) == "active"
-    assert replace(GRANT, terms=Terms()).state(NOON - timedelta(0), file) == "active"
-    assert LONG.turns(datetime(2026, 1, 5, 17, tzinfo=UTC), file) == datetime(2026, 1, 6, 11, tzinfo=UTC)
+    ten, eleven, six = (datetime(2026, 1, 6, hour, tzinfo=UTC) for hour in (10, 11, 18))
+    assert LONG.state(ten) == "active"
+    assert LONG.state(ten, file) == "paused"
+    assert second_by_second(LONG, eleven, file) == [(-60, "paused"), (0, "active")]
+    assert LONG.state(six, file) == "paused"
+    assert replace(LONG, terms=Terms()).state(six, file) == "active"
+    assert LONG.turns(ten, file) == eleven
 
 
 def test_a_shorter_longest_in_the_file_ends_a_grant_sooner_second_by_second() -> None:
