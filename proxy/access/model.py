@@ -246,7 +246,7 @@ def admission(
     return None
 
 
-PAUSED: Final = "Log in again then; the grant and its token stay as they are."
+PAUSED: Final = "Log in again in its hours; the token stays the same."
 
 
 def pause(grant: Grant, now: datetime, file: Terms | None = None) -> str:

@@ -139,7 +139,10 @@ TABLE: Final[dict[str, Kind]] = {
         "ask the person who gave you access",
     ),
     "paused": Kind(
-        "57P01", "FATAL", "daypass: grant {grant} {why}", "connect again then; the grant and its token stay as they are"
+        "57P01",
+        "FATAL",
+        "daypass: grant {grant} {why}",
+        "connect again in its hours; the grant and its token stay as they are",
     ),
     "address": Kind(
         "57P01",
