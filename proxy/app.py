@@ -156,7 +156,7 @@ async def _run(
         keeper=keeper,
         counts=counts,
         holding=holding,
-        steward=Steward(config, store, clock, emit),
+        steward=Steward(config, store, clock, emit, bench.terms),
     )
     post = Post(commons.folder, commons.place, cancel=registry.cancel_here, look=watch.look_at)
     registry.elsewhere = post.ask_to_cancel

@@ -220,6 +220,8 @@ class Watch:
         if not self._registry.commons.leads():
             return
         live = await self._grants.live()
+        now = self._registry.clock.now()
+        await self._keeper.suspend([g for g in live.values() if g.state(now, self._bench.terms(g)) == "paused"])
         keep: dict[str, list[RolePlan]] = {}
         for grant in live.values():
             if self._keeper.is_for(grant.database) and self._bench.catalog(grant.database) is not None:

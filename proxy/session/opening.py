@@ -12,13 +12,14 @@ import base64
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, Protocol
 
 import structlog
 
 from proxy import catalog
 from proxy.access.grants import Grants, admission
-from proxy.access.model import Grant
+from proxy.access.model import Grant, Terms
 from proxy.access.roles import Released, RoleError
 from proxy.access.store import StoreError
 from proxy.clock import Clock
@@ -33,7 +34,7 @@ from proxy.session.ephemeral import Keeper
 from proxy.session.gate import Bounds
 from proxy.session.holding import Holding
 from proxy.session.refusals import LoginRefused, Refusal, refusal
-from proxy.session.registry import LONG_SECRET_BYTES, SECRET_BYTES, WARN_BEFORE, Registry, Session
+from proxy.session.registry import LONG_SECRET_BYTES, SECRET_BYTES, Registry, Session
 from proxy.session.relay import Relay
 from proxy.session.results import FIXED_SETTINGS
 from proxy.session.talk import IDLE, Aids, Tally
@@ -54,6 +55,9 @@ class Judging(Protocol):
 
     def for_grant(self, grant: Grant) -> Judges:
         """The judge of the grant's database and policy. Raises LoginRefused where there is none."""
+
+    def terms(self, grant: Grant) -> Terms | None:
+        """What the file of the grant's policy says now; None where there is none any more."""
 
     def plan(self, grant: Grant) -> RolePlan:
         """The role plan of the policy that a grant pins."""
@@ -165,7 +169,8 @@ async def _open(channel: Channel, desk: Desk, who: _Who) -> None:
     if who.database == who.user:
         # What libpq says for somebody who has named no database; a grant is for one.
         who.database = grant.database
-    judge = _admit(channel, desk, grant, who.database)
+    failing = await desk.grants.failing(grant.id) if grant.unchecked else ""
+    judge = _admit(channel, desk, grant, who.database, failing)
     observe = judge.policy.mode == "observe"
     wishes = parameters.allowed(packet.parameters, observe=observe)
     limit = judge.limits.sessions
@@ -203,9 +208,10 @@ def _cancel(channel: Channel, desk: Desk, asked: startup.Cancel) -> None:
     channel.close()
 
 
-def _admit(channel: Channel, desk: Desk, grant: Grant, database: str) -> Judges:
+def _admit(channel: Channel, desk: Desk, grant: Grant, database: str, failing: str) -> Judges:
     """The proof was right: from here on the client is told the truth."""
-    no = admission(grant, now=desk.clock.now(), database=database, address=channel.address)
+    file = desk.judging.terms(grant)
+    no = admission(grant, now=desk.clock.now(), database=database, address=channel.address, file=file, failing=failing)
     if no is not None:
         raise LoginRefused(refusal("admission", text=no.text, hint=no.hint), no.reason)
     closed = desk.accepting()
@@ -271,6 +277,7 @@ async def _begin(
 ) -> None:
     """Open the recording, tell the client, and start carrying."""
     now = desk.clock.now()
+    file = desk.judging.terms(grant)
     observe = judge.policy.mode == "observe"
     name = f"s-{now:%Y%m%d-%H%M%S}-{base64.b32encode(desk.clock.random(5)).decode().lower()}"
     tls = channel.tls
@@ -324,12 +331,11 @@ async def _begin(
             spent=desk.registry.spent(grant.id, *spent),
             heavy=desk.workers.judge,
             costs=costs,
-            own=lambda name: about.answer(name, grant, relay.talk, desk.clock.now()),
+            own=lambda name: about.answer(name, session.grant.ends(session.file), relay.talk, desk.clock.now()),
             hold=lambda statement, values: desk.holding.approval(relay, grant, statement, values),
         ),
         cancel=stop_upstream,
     )
-    left = (grant.expires_at - now).total_seconds()
     session = Session(
         id=name,
         grant=grant,
@@ -338,16 +344,17 @@ async def _begin(
         secret=desk.registry.secret(
             ready.pid, LONG_SECRET_BYTES if asked.spoken >= startup.LONG_KEYS_MINOR else SECRET_BYTES
         ),
-        deadline=desk.clock.monotonic() + left,
+        deadline=desk.clock.monotonic(),
         cancel_upstream=stop_upstream,
         unhold=lambda: desk.holding.cancel(name),
-        warned=left < 2 * WARN_BEFORE,
+        address=channel.address,
     )
     desk.registry.add(session)
     hello = [build.AUTHENTICATION_OK, bytes(ready.relayed), build.key_data(ready.pid, session.secret)]
     if judge.policy.greeting and not observe:
-        hello.append(build.notice(text=_greeting(grant, name)))
+        hello.append(build.notice(text=_greeting(grant, grant.ends(file), name)))
     channel.write(b"".join((*hello, build.ready(IDLE))))
+    desk.registry.follow(session, file, opening=True)
     if observe:
         log.warning("session_observed", session=name, grant=grant.id, policy=judge.policy.name)
     log.info("session_start", session=name, grant=grant.id, address=channel.address, database=grant.database)
@@ -395,8 +402,8 @@ def _beside(desk: Desk, database: Database, grant: Grant, user: str, password: s
     return connect
 
 
-def _greeting(grant: Grant, session: str) -> str:
-    until = f"{grant.expires_at:%Y-%m-%d %H:%M} UTC"
+def _greeting(grant: Grant, ends: datetime, session: str) -> str:
+    until = f"{ends:%Y-%m-%d %H:%M} UTC"
     vendor = f" ({grant.vendor})" if grant.vendor else ""
     return (
         f"daypass: {grant.person}{vendor}, database {grant.database}, policy {grant.policy}, until {until}. "

@@ -84,6 +84,12 @@ TABLE: Final[dict[str, Kind]] = {
         "the operator gives a policy in enforce mode, or a shared credential",
     ),
     "state": Kind("57P03", "FATAL", "daypass: grants cannot be looked up at the moment", "try again in a few seconds"),
+    "clock": Kind(
+        "57P03",
+        "FATAL",
+        "daypass: no session may begin now: the clock of this machine has been set, and nobody has confirmed it",
+        "try again later; the operator runs `daypass doctor`",
+    ),
     "recording": Kind(
         "58030",
         "FATAL",
@@ -149,6 +155,18 @@ TABLE: Final[dict[str, Kind]] = {
         "FATAL",
         "daypass: grant {grant} was revoked{why}",
         "ask the person who gave you access",
+    ),
+    "paused": Kind(
+        "57P01",
+        "FATAL",
+        "daypass: grant {grant} {why}",
+        "connect again in its hours; the grant and its token stay as they are",
+    ),
+    "address": Kind(
+        "57P01",
+        "FATAL",
+        "daypass: the policy of grant {grant} no longer lets it be used from this address",
+        "connect from an address that the policy names, or ask the person who gave you access",
     ),
     "killed": Kind(
         "57P01",
