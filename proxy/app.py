@@ -20,6 +20,7 @@ from pathlib import Path
 import structlog
 import uvloop
 
+from proxy.access.agreements import Agreements, Texts
 from proxy.access.grants import Grants
 from proxy.access.kills import Kills
 from proxy.access.store import Store, StoreError
@@ -138,6 +139,8 @@ async def _run(
     tally, counts = Tally(), Counts()
     workers = Workers()
     starting = spawn(workers.start(), name="judging processes")
+    emit = teller(config.recording.dir, clock.now)
+    agreements = Agreements(store, clock, Texts(config.agreements), emit)
     watch = Watch(
         config=config,
         recorder=recorder,
@@ -147,7 +150,8 @@ async def _run(
         bench=bench,
         keeper=keeper,
         counts=counts,
-        steward=Steward(config, store, clock, teller(config.recording.dir, clock.now)),
+        steward=Steward(config, store, clock, emit),
+        agreements=agreements,
     )
     post = Post(commons.folder, commons.place, cancel=registry.cancel_here, look=watch.look_at)
     registry.elsewhere = post.ask_to_cancel
@@ -158,6 +162,7 @@ async def _run(
         config=config,
         clock=clock,
         grants=grants,
+        agreements=agreements,
         workers=workers,
         recorder=recorder,
         judging=bench,

@@ -17,7 +17,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_f
 
 
 class SessionStart(Event, frozen=True, kw_only=True, omit_defaults=True, tag="session.start"):
-    """The first line of a session's recording: who, by which grant, from where, to what."""
+    """The first line of a session's recording: who, by which grant, from where, to what. `signing`: the agreements that
+    are to be accepted in it; such a session has no upstream."""
 
     session: str
     grant: str
@@ -34,6 +35,7 @@ class SessionStart(Event, frozen=True, kw_only=True, omit_defaults=True, tag="se
     client_certificate: str | None = None
     upstream_pid: int | None = None
     startup: dict[str, str] = {}
+    signing: list[str] = []
 
 
 class Statement(Event, frozen=True, kw_only=True, omit_defaults=True, tag="statement"):

@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 import structlog
 
 from proxy import catalog
+from proxy.access.agreements import Agreements, Text
 from proxy.access.grants import Grants, admission
 from proxy.access.model import Grant
 from proxy.access.roles import Released, RoleError
@@ -25,7 +26,7 @@ from proxy.config import Config, Database
 from proxy.policy.ddl import RolePlan
 from proxy.policy.judge import Judges
 from proxy.policy.worker import Workers
-from proxy.session import about, login, parameters, upstream
+from proxy.session import about, login, parameters, signing, upstream
 from proxy.session.channel import Channel, ChannelClosed
 from proxy.session.cost import Connect, Costs
 from proxy.session.ephemeral import Keeper
@@ -59,6 +60,9 @@ class Judging(Protocol):
     def settings(self, grant: Grant) -> dict[str, str]:
         """The upstream settings that the grant's policy pins."""
 
+    def agreements(self, grant: Grant) -> tuple[str, ...]:
+        """The agreements that the grant's policy asks for, as it was pinned or as it is now. Raises LoginRefused."""
+
 
 class Upstreams(Protocol):
     """The way to the databases."""
@@ -77,6 +81,7 @@ class Desk:
     config: Config
     clock: Clock
     grants: Grants
+    agreements: Agreements
     workers: Workers
     recorder: Recorder
     judging: Judging
@@ -162,13 +167,16 @@ async def _open(channel: Channel, desk: Desk, who: _Who) -> None:
     if who.database == who.user:
         # What libpq says for somebody who has named no database; a grant is for one.
         who.database = grant.database
-    judge = _admit(channel, desk, grant, who.database)
+    judge, unsigned = await _admit(channel, desk, grant, who.database)
     observe = judge.policy.mode == "observe"
     wishes = parameters.allowed(packet.parameters, observe=observe)
     limit = judge.limits.sessions
     if taken := desk.registry.take_seat(grant.id, limit):
         raise LoginRefused(refusal("sessions", grant=grant.id, open=taken, limit=limit))
     try:
+        if unsigned:
+            signing.begin(channel, desk, grant, judge, packet, unsigned)
+            return
         who.step = "upstream"
         database = desk.config.databases[grant.database]
         beside = judge.limits.plan_cost is not None
@@ -200,15 +208,23 @@ def _cancel(channel: Channel, desk: Desk, asked: startup.Cancel) -> None:
     channel.close()
 
 
-def _admit(channel: Channel, desk: Desk, grant: Grant, database: str) -> Judges:
-    """The proof was right: from here on the client is told the truth."""
-    no = admission(grant, now=desk.clock.now(), database=database, address=channel.address)
-    if no is not None:
+async def _admit(channel: Channel, desk: Desk, grant: Grant, database: str) -> tuple[Judges, list[Text]]:
+    """The proof was right: from here on the client is told the truth. Also what has to be signed first.
+
+    A grant that only waits for its time lets its person in to sign.
+    """
+    now, address = desk.clock.now(), channel.address
+    no = admission(grant, now=now, database=database, address=address)
+    early = no is not None and no.reason == "waiting"
+    if early and admission(signing.begun(grant, now), now=now, database=database, address=address) is not None:
+        early = False
+    unsigned = await signing.pending(desk, grant) if no is None or early else []
+    if no is not None and not unsigned:
         raise LoginRefused(refusal("admission", text=no.text, hint=no.hint), no.reason)
     closed = desk.accepting()
     if closed is not None:
         raise LoginRefused(closed)
-    return desk.judging.for_grant(grant)
+    return desk.judging.for_grant(grant), unsigned
 
 
 async def _credential(desk: Desk, grant: Grant, database: Database, sessions: int | None) -> tuple[str, str]:

@@ -44,6 +44,8 @@ class Session:
     deadline: float
     cancel_upstream: Callable[..., None]
     warned: bool = False
+    signing: bool = False
+    """Whether it has no upstream and is only for accepting agreements."""
     look_at: float = 0.0
     """When `tick` has something to do at the earliest, monotonic seconds."""
 
