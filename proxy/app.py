@@ -20,6 +20,7 @@ from pathlib import Path
 import structlog
 import uvloop
 
+from proxy.access.agreements import Agreements, Texts
 from proxy.access.grants import Grants
 from proxy.access.holds import Holds
 from proxy.access.kills import Kills
@@ -146,6 +147,7 @@ async def _run(
     workers = Workers()
     starting = spawn(workers.start(), name="judging processes")
     holding = Holding(Holds(store, clock, emit), clock)
+    agreements = Agreements(store, clock, Texts(config.agreements), emit)
     watch = Watch(
         config=config,
         recorder=recorder,
@@ -157,6 +159,7 @@ async def _run(
         counts=counts,
         holding=holding,
         steward=Steward(config, store, clock, emit, bench.terms),
+        agreements=agreements,
     )
     post = Post(commons.folder, commons.place, cancel=registry.cancel_here, look=watch.look_at)
     registry.elsewhere = post.ask_to_cancel
@@ -167,6 +170,7 @@ async def _run(
         config=config,
         clock=clock,
         grants=grants,
+        agreements=agreements,
         workers=workers,
         holding=holding,
         recorder=recorder,

@@ -56,6 +56,8 @@ class Session:
     """The same by the wall clock."""
     warned: float = math.inf
     """The last of WARN_BEFORE that was said, or lies before the session's beginning."""
+    signing: bool = False
+    """Whether it has no upstream and is only for accepting agreements."""
     look_at: float = 0.0
     """When `tick` has something to do at the earliest, monotonic seconds."""
 
