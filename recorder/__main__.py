@@ -14,6 +14,7 @@ import msgspec
 from rich.console import Console
 
 from recorder import command, index, show, targets
+from recorder.export import FORMATS
 from recorder.index import NotFoundError
 from recorder.replay import MAX_IDLE
 from recorder.seal import KeyFileError
@@ -68,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     sessions.set_defaults(run=_list)
     export = commands.add_parser("export", help="the events of a recording", epilog="python -m recorder export FILE")
     export.add_argument("file")
+    export.add_argument("--format", choices=["jsonl", *FORMATS], default="jsonl")
     export.set_defaults(run=_export)
     return parser
 
@@ -106,7 +108,7 @@ def _list(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     path, _ = targets.recording_file(options.file, targets.resolve(options.file, None))
-    return command.export(path)
+    return command.export(path, options.format)
 
 
 if __name__ == "__main__":

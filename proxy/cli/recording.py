@@ -14,6 +14,7 @@ from proxy.cli import recording_search
 from proxy.cli.options import ConfigOption, OutputOption, load_config
 from proxy.cli.output import NO, UNREACHABLE, USAGE, emit, fail
 from recorder import command, show
+from recorder.export import FORMATS
 from recorder.index import NotFoundError
 from recorder.replay import MAX_IDLE
 from recorder.seal import KeyFileError
@@ -21,6 +22,8 @@ from recorder.targets import Target, recording_file, resolve
 from recorder.verify import Report, verify
 
 app = typer.Typer(help="Verify, replay and export recordings.", no_args_is_help=True)
+
+_FORMATS = "jsonl: its lines as they are; " + "; ".join(f"{name}: {what}" for name, (what, _) in FORMATS.items()) + "."
 
 PublicKeyOption = Annotated[
     Path | None,
@@ -82,18 +85,18 @@ def replay_command(
     raise typer.Exit(code)
 
 
-@app.command("export", epilog="Example: daypass recording export 4f2a --format jsonl > session.jsonl")
+@app.command("export", epilog="Example: daypass recording export 4f2a --format html > session.html")
 def export_command(
     config: ConfigOption,
     target: Annotated[str, typer.Argument(metavar="ID|FILE", help="A session's id or its beginning, or its file.")],
-    format_: Annotated[str, typer.Option("--format", metavar="jsonl", help="One JSON object a line.")] = "jsonl",
+    format_: Annotated[str, typer.Option("--format", metavar="FORMAT", help=_FORMATS)] = "jsonl",
 ) -> None:
-    """Print the decoded events of a recording."""
-    if format_ != "jsonl":
-        fail(USAGE, f"there is no format {format_}", "jsonl is the format there is")
+    """Print a recording in a form that other programs or people read."""
+    if format_ != "jsonl" and format_ not in FORMATS:
+        fail(USAGE, f"there is no format {format_!r}", f"there are jsonl, {', '.join(FORMATS)}")
     path, _ = _file(target, config)
     try:
-        command.export(path)
+        command.export(path, format_)
     except OSError as error:
         fail(UNREACHABLE, f"cannot read {error.filename}: {error.strerror}")
 
