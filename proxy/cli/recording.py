@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from proxy.cli import recording_search
+from proxy.cli import recording_report, recording_search
 from proxy.cli.options import ConfigOption, OutputOption, load_config
 from proxy.cli.output import NO, UNREACHABLE, USAGE, emit, fail
 from recorder import command, show
@@ -103,6 +103,9 @@ def export_command(
 
 app.command("search", epilog="Example: daypass recording search 'customers AND deny' --since 7d")(
     recording_search.search_command
+)
+app.command("report", epilog="Example: daypass recording report --vendor acme --since 30d --format html > acme.html")(
+    recording_report.report_command
 )
 app.command("rebuild-index", epilog="Example: daypass recording rebuild-index")(recording_search.rebuild_command)
 
