@@ -18,6 +18,7 @@ _KINDS: dict[str, type[events.Event]] = {
     "session.start": events.SessionStart,
     "statement": events.Statement,
     "outcome": events.Outcome,
+    "hold": events.HoldEvent,
     "rows": events.Rows,
     "notice": events.Notice,
     "notification": events.Notification,
@@ -25,6 +26,7 @@ _KINDS: dict[str, type[events.Event]] = {
     "session.end": events.SessionEnd,
     "login": events.Login,
     "grant": events.GrantEvent,
+    "access": events.AccessEvent,
     "recovered": events.Recovered,
 }
 
