@@ -14,6 +14,7 @@ import msgspec
 from rich.console import Console
 
 from recorder import command, index, show, stored, targets
+from recorder.export import FORMATS
 from recorder.heads import Given
 from recorder.index import NotFoundError
 from recorder.replay import MAX_IDLE
@@ -78,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     sessions.set_defaults(run=_list)
     export = commands.add_parser("export", help="the events of a recording", epilog="python -m recorder export FILE")
     export.add_argument("file")
+    export.add_argument("--format", choices=["jsonl", *FORMATS], default="jsonl")
     _identity(export)
     export.set_defaults(run=_export)
     return parser
@@ -135,7 +137,7 @@ def _list(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     path, _ = targets.recording_file(options.file, targets.resolve(options.file, None))
-    return command.export(path, _keys(options))
+    return command.export(path, options.format, _keys(options))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ MANY_ROWS: Final = 100_000
 LONG_MS: Final = 60_000.0
 ORDERLY: Final = frozenset({"client", "idle", "shutdown", "expired"})
 """Ends that happen every day."""
+GRAVEST: Final = ("damaged", "interrupted", "refusals", "logins", "addresses", "plaintext", "ended", "rows", "slow")
+"""The kinds, those that should be looked at first in front."""
 
 
 class Odd(msgspec.Struct, frozen=True):

@@ -121,6 +121,7 @@ class Feed:
         self._rows: list[_Row] = []
         self._late: list[tuple[int, _Result]] = []
         self._places: dict[int, tuple[int, int, bool]] = {}
+        self._left = 0
         self.statements = 0
 
     def run(self) -> None:
@@ -144,10 +145,9 @@ class Feed:
                 self._file(id_, session, path, file, place, now)
             except (OSError, SealedError, BrokenError):
                 continue
+            self._left = left
             if len(self._rows) >= BATCH:
                 self._write()
-                if self._progress is not None:
-                    self._progress(self.statements, left)
         self._write()
         self._db.execute("commit")
 
@@ -231,6 +231,8 @@ class Feed:
         db.execute("begin immediate")
         self.statements += len(rows)
         self._rows, self._late = [], []
+        if self._progress is not None:
+            self._progress(self.statements, self._left)
         self._places.clear()
 
     def _number(self, rows: list[_Row]) -> None:

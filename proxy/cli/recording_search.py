@@ -62,7 +62,7 @@ def search_command(
     index: IndexOption = None,
 ) -> None:
     """Statements of all sessions that hold these words and fit these facts, the newest first."""
-    directory = _folder(folder, config)
+    directory = recordings(folder, config)
     asked = Query(
         text=query, session=session, grant=grant, person=person, vendor=vendor, database=database, table=table,
         column=column, function=function, verdict=verdict, rule=rule, since=moment(since, "--since"),
@@ -89,7 +89,7 @@ def rebuild_command(
     config: ConfigOption, output: OutputOption, folder: FolderOption = None, index: IndexOption = None
 ) -> None:
     """Make the search index anew from the recordings. Searches go on with the old one meanwhile."""
-    directory = _folder(folder, config)
+    directory = recordings(folder, config)
     try:
         statements = search_feed.rebuild(directory, path=index, progress=_progress("reading recordings"))
     except SearchIndexError as error:
@@ -101,7 +101,8 @@ def rebuild_command(
     )
 
 
-def _folder(folder: Path | None, config: Path) -> Path:
+def recordings(folder: Path | None, config: Path) -> Path:
+    """The recordings folder that is meant."""
     directory = folder or load_config(config).recording.dir
     if not directory.is_dir():
         fail(UNREACHABLE, f"there is no recordings folder at {directory}")
