@@ -36,6 +36,7 @@ NOUNS = {
     "hold": "Statements that wait for another person's yes.",
     "session": "Who is and was connected.",
     "recording": "Verify, replay and export recordings.",
+    "evidence": "One archive for one grant, which proves itself.",
     "health": "Is a running daypass ready to serve?",
     "doctor": "Check everything that daypass needs, and say what to do.",
 }

@@ -130,6 +130,8 @@ app.command("report", epilog="Example: daypass recording report --vendor acme --
     recording_report.report_command
 )
 app.command("rebuild-index", epilog="Example: daypass recording rebuild-index")(recording_search.rebuild_command)
+
+
 def identities(files: list[Path] | None) -> list[Identity]:
     """The secret keys in the files of `--identity`."""
     try:
