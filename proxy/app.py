@@ -20,9 +20,11 @@ from pathlib import Path
 import structlog
 import uvloop
 
+from proxy.access.alerts import Alerts
 from proxy.access.grants import Grants
 from proxy.access.kills import Kills
 from proxy.access.store import Store, StoreError
+from proxy.access.tokens import Tokens
 from proxy.clock import Clock, SystemClock
 from proxy.config import Config, load
 from proxy.policy.load import Policies
@@ -42,7 +44,9 @@ from proxy.session.commons import Commons
 from proxy.session.ephemeral import Keeper
 from proxy.session.judging import Bench
 from proxy.session.opening import Desk, open_session
+from proxy.session.patience import LONGEST, Patience
 from proxy.session.registry import Registry
+from proxy.session.sharing import Sharing
 from proxy.session.steward import Steward
 from proxy.session.talk import Tally
 from proxy.session.telling import teller
@@ -136,6 +140,10 @@ async def _run(
     bench = Bench(Policies(config.policies), secret, identity, keeper.is_for)
     registry = Registry(clock, commons)
     tally, counts = Tally(), Counts()
+    emit = teller(config.recording.dir, clock.now)
+    alerts = Alerts(store, clock, emit)
+    room = max(1, config.limits.connections // (2 * config.workers))
+    patience = Patience(clock, room=room, most=min(LONGEST, config.login_timeout / 3))
     workers = Workers()
     starting = spawn(workers.start(), name="judging processes")
     watch = Watch(
@@ -147,7 +155,7 @@ async def _run(
         bench=bench,
         keeper=keeper,
         counts=counts,
-        steward=Steward(config, store, clock, teller(config.recording.dir, clock.now)),
+        steward=Steward(config, store, clock, emit),
     )
     post = Post(commons.folder, commons.place, cancel=registry.cancel_here, look=watch.look_at)
     registry.elsewhere = post.ask_to_cancel
@@ -158,6 +166,9 @@ async def _run(
         config=config,
         clock=clock,
         grants=grants,
+        tokens=Tokens(store, clock, emit),
+        patience=patience,
+        sharing=Sharing(commons, alerts, counts.alert),
         workers=workers,
         recorder=recorder,
         judging=bench,
@@ -179,6 +190,7 @@ async def _run(
     gauges = Gauges(
         sessions=lambda: len(registry),
         pending=lambda: listener.pending,
+        slowed=lambda: patience.slowed,
         dropped=lambda: listener.refused,
         ready=lambda: server.ready() is None,
         recording=recorder.healthy,

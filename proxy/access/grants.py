@@ -159,7 +159,7 @@ class Grants:
             state = grant.state(self._clock.now())
             if state in {"expired", "revoked"}:
                 raise GrantError(f"grant {id} is {state}; a token for it would open nothing")
-            values = {"verifier": verifier, "token_at": self._clock.now()}
+            values = {"verifier": verifier, "token_at": self._clock.now(), "token_used_at": None}
             await connection.execute(sa.update(tables.grants).where(tables.grants.c.id == id).values(values))
             await self._step(connection, "token", {"grant": id, "by": by, "person": grant.person})
         return token

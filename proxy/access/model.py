@@ -158,6 +158,11 @@ class Grant:
             return "expired"
         return "waiting" if now < self.starts_at or self.unchecked else "active"
 
+    def seats(self, limit: int | None) -> int | None:
+        """How many sessions it may have at once, where its policy allows `limit`; None means any number."""
+        both = [most for most in (limit, self.terms.max_sessions) if most is not None]
+        return min(both, default=None)
+
     @property
     def unchecked(self) -> bool:
         """Whether it waits for its prechecks."""

@@ -29,7 +29,7 @@ from proxy.clock import SystemClock
 from proxy.config import Config
 from proxy.policy.load import Policies, PolicyError, parse
 from proxy.policy.model import Policy
-from proxy.session.ephemeral import TROUBLE, Keeper
+from proxy.session.ephemeral import TROUBLE, Keeper, connections
 from proxy.session.judging import Bench
 
 app = typer.Typer(no_args_is_help=True, help="Give, list and end temporary access.")
@@ -239,7 +239,7 @@ def _make_role(cfg: Config, grant: Grant) -> None:
         snapshot = await catalog.snapshot_of(database)
         bench.know(grant.database, snapshot)
         try:
-            await keeper.credential(grant, bench.plan(grant), bench.for_grant(grant).policy.limits.sessions)
+            await keeper.credential(grant, bench.plan(grant), connections(grant, bench.for_grant(grant)))
         finally:
             await keeper.close()
 

@@ -24,7 +24,7 @@ from proxy.access.store import StoreError
 from proxy.config import Config, ConfigError, Database
 from proxy.policy.ddl import RolePlan
 from proxy.server.metrics import Counts
-from proxy.session.ephemeral import Keeper
+from proxy.session.ephemeral import Keeper, connections
 from proxy.session.judging import Bench
 from proxy.session.refusals import LoginRefused, refusal
 from proxy.session.registry import Registry
@@ -232,9 +232,8 @@ class Watch:
             grant = session.grant
             if grant.database == database:
                 try:
-                    await self._keeper.credential(
-                        grant, self._bench.plan(grant, snapshot), session.relay.talk.judge.policy.limits.sessions
-                    )
+                    limit = connections(grant, session.relay.talk.judge)
+                    await self._keeper.credential(grant, self._bench.plan(grant, snapshot), limit)
                 except Released as problem:
                     session.finish(refusal("released", grant=grant.id, table=problem.table), str(problem))
                 except (RoleError, LoginRefused) as problem:

@@ -21,11 +21,18 @@ from proxy.access.privileges import Connection
 from proxy.access.roles import RoleError
 from proxy.config import Config, ConfigError
 from proxy.policy.ddl import RolePlan
+from proxy.policy.judge import Judges
 from proxy.scram import Verifier
 
 log = structlog.get_logger()
 
 TROUBLE = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ConfigError)
+
+
+def connections(grant: Grant, judge: Judges) -> int | None:
+    """How many connections a grant's role may have: its sessions, and those beside them that ask for plans."""
+    seats = grant.seats(judge.limits.sessions)
+    return seats and seats * (1 + (judge.limits.plan_cost is not None))
 
 
 class Keeper:
@@ -45,7 +52,8 @@ class Keeper:
 
     def is_for(self, database: str) -> bool:
         """Whether this database's sessions use ephemeral roles."""
-        return self._config.databases[database].credential.mode == "ephemeral"
+        entry = self._config.databases.get(database)
+        return entry is not None and entry.credential.mode == "ephemeral"
 
     async def credential(self, grant: Grant, plan: RolePlan, sessions: int | None) -> tuple[str, str]:
         """User and password for a session of `grant`. Raises RoleError when there is no role that may be used.

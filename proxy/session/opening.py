@@ -20,6 +20,7 @@ from proxy.access.grants import Grants, admission
 from proxy.access.model import Grant
 from proxy.access.roles import Released, RoleError
 from proxy.access.store import StoreError
+from proxy.access.tokens import Tokens, TokenUsed
 from proxy.clock import Clock
 from proxy.config import Config, Database
 from proxy.policy.ddl import RolePlan
@@ -28,12 +29,14 @@ from proxy.policy.worker import Workers
 from proxy.session import about, login, parameters, upstream
 from proxy.session.channel import Channel, ChannelClosed
 from proxy.session.cost import Connect, Costs
-from proxy.session.ephemeral import Keeper
+from proxy.session.ephemeral import Keeper, connections
 from proxy.session.gate import Bounds
+from proxy.session.patience import Patience
 from proxy.session.refusals import LoginRefused, Refusal, refusal
 from proxy.session.registry import LONG_SECRET_BYTES, SECRET_BYTES, WARN_BEFORE, Registry, Session
 from proxy.session.relay import Relay
 from proxy.session.results import FIXED_SETTINGS
+from proxy.session.sharing import Sharing, peer_of
 from proxy.session.talk import IDLE, Aids, Tally
 from proxy.session.upstream import Ready, UpstreamRefused
 from proxy.wire import build, startup
@@ -77,6 +80,9 @@ class Desk:
     config: Config
     clock: Clock
     grants: Grants
+    tokens: Tokens
+    patience: Patience
+    sharing: Sharing
     workers: Workers
     recorder: Recorder
     judging: Judging
@@ -114,6 +120,8 @@ async def open_session(channel: Channel, desk: Desk, deadline: float) -> None:
         no = LoginRefused(refusal("recording"), str(broken))
     except StoreError as broken:
         no = LoginRefused(refusal("state"), str(broken))
+    except TokenUsed:
+        no = LoginRefused(refusal("token used", grant=who.grant))
     except asyncio.CancelledError:
         channel.close()
         raise
@@ -156,30 +164,36 @@ async def _open(channel: Channel, desk: Desk, who: _Who) -> None:
     who.step = "token"
     found, verifier = await desk.grants.login(who.user[:LONGEST_USER])
     who.grant = found.id if found is not None else None
-    grant = await login.prove(channel, who.user, found, verifier, desk.clock)
+
+    async def pause(right: bool) -> None:
+        await desk.patience.answer(channel.address, who.user[:LONGEST_USER], right=right)
+
+    grant = await login.prove(channel, who.user, found, verifier, desk.clock, pause)
 
     who.step = "grant"
     if who.database == who.user:
         # What libpq says for somebody who has named no database; a grant is for one.
         who.database = grant.database
     judge = _admit(channel, desk, grant, who.database)
+    await desk.tokens.refuse_used(grant)
     observe = judge.policy.mode == "observe"
     wishes = parameters.allowed(packet.parameters, observe=observe)
-    limit = judge.limits.sessions
+    limit = grant.seats(judge.limits.sessions)
     if taken := desk.registry.take_seat(grant.id, limit):
         raise LoginRefused(refusal("sessions", grant=grant.id, open=taken, limit=limit))
     try:
         who.step = "upstream"
         database = desk.config.databases[grant.database]
         beside = judge.limits.plan_cost is not None
-        user, password = await _credential(desk, grant, database, limit and limit * (1 + beside))
+        user, password = await _credential(desk, grant, database, connections(grant, judge))
         asked = parameters.for_upstream(wishes, desk.judging.settings(grant), user=user, dbname=database.dbname)
         server, ready = await _dial(desk, database, asked, password, observe=observe)
         spent = await desk.grants.spent(grant.id)
         who.step = "ready"
         try:
             costs = Costs(_beside(desk, database, grant, user, password)) if beside else None
-            _begin(channel, server, desk, grant, judge, ready, packet, spent, costs)
+            async with desk.tokens.using(grant, verifier, channel.address):
+                _begin(channel, server, desk, grant, judge, ready, packet, spent, costs)
         except BaseException:
             server.close()
             raise
@@ -271,6 +285,7 @@ def _begin(
     observe = judge.policy.mode == "observe"
     name = f"s-{now:%Y%m%d-%H%M%S}-{base64.b32encode(desk.clock.random(5)).decode().lower()}"
     tls = channel.tls
+    peer = peer_of(channel.address, asked.parameters, tls)
     recording = desk.recorder.open(
         name,
         events.SessionStart(
@@ -300,6 +315,7 @@ def _begin(
     def ended(busy: bool) -> None:
         desk.registry.sessions.pop(name, None)
         desk.registry.leave_seat(grant.id)
+        desk.sharing.closed(grant, peer)
         if busy:
             stop_upstream()
         if costs is not None:
@@ -346,6 +362,7 @@ def _begin(
         log.warning("session_observed", session=name, grant=grant.id, policy=judge.policy.name)
     log.info("session_start", session=name, grant=grant.id, address=channel.address, database=grant.database)
     desk.counted("ok")
+    desk.sharing.opened(grant, peer)
     server.carry(relay.upstream_data, relay.upstream_lost, relay.upstream_blocked)
     channel.carry(relay.client_data, relay.client_lost, relay.client_blocked)
 
