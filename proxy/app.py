@@ -23,6 +23,8 @@ import uvloop
 from proxy.access.alerts import Alerts
 from proxy.access.grants import Grants
 from proxy.access.kills import Kills
+from proxy.access.removals import Removals
+from proxy.access.stages import Stages
 from proxy.access.store import Store, StoreError
 from proxy.access.tokens import Tokens
 from proxy.clock import Clock, SystemClock
@@ -45,7 +47,9 @@ from proxy.session.ephemeral import Keeper
 from proxy.session.judging import Bench
 from proxy.session.opening import Desk, open_session
 from proxy.session.patience import LONGEST, Patience
+from proxy.session.proofs import Proofs
 from proxy.session.registry import Registry
+from proxy.session.removal import Removal
 from proxy.session.sharing import Sharing
 from proxy.session.steward import Steward
 from proxy.session.talk import Tally
@@ -146,6 +150,20 @@ async def _run(
     patience = Patience(clock, room=room, most=min(LONGEST, config.login_timeout / 3))
     workers = Workers()
     starting = spawn(workers.start(), name="judging processes")
+    tokens, dialler = Tokens(store, clock, emit), Dialler()
+    proofs = Proofs(
+        config=config,
+        clock=clock,
+        grants=grants,
+        tokens=tokens,
+        keeper=keeper,
+        bench=bench,
+        commons=commons,
+        doors=dialler,
+        port=lambda: listener.port,
+    )
+    removals = Removals(store, clock, emit)
+    removal = Removal(Stages(store, clock, emit), removals, alerts, proofs, clock, counts.alert)
     watch = Watch(
         config=config,
         recorder=recorder,
@@ -155,7 +173,8 @@ async def _run(
         bench=bench,
         keeper=keeper,
         counts=counts,
-        steward=Steward(config, store, clock, emit),
+        steward=Steward(config, store, clock, emit, withdrawn=bench.withdrawn, counted=counts.alert),
+        removal=removal,
     )
     post = Post(commons.folder, commons.place, cancel=registry.cancel_here, look=watch.look_at)
     registry.elsewhere = post.ask_to_cancel
@@ -166,13 +185,13 @@ async def _run(
         config=config,
         clock=clock,
         grants=grants,
-        tokens=Tokens(store, clock, emit),
+        tokens=tokens,
         patience=patience,
         sharing=Sharing(commons, alerts, counts.alert),
         workers=workers,
         recorder=recorder,
         judging=bench,
-        upstreams=Dialler(),
+        upstreams=dialler,
         keeper=keeper,
         registry=registry,
         tally=tally,
@@ -195,6 +214,7 @@ async def _run(
         ready=lambda: server.ready() is None,
         recording=recorder.healthy,
         databases=lambda: {name: bench.catalog(name) is not None for name in config.databases},
+        removals=lambda: removal.pending,
     )
 
     def reload() -> None:

@@ -43,6 +43,7 @@ class Gauges:
     recording: Callable[[], bool]
     databases: Callable[[], dict[str, bool]]
     slowed: Callable[[], int] = lambda: 0
+    removals: Callable[[], int] = lambda: 0
 
 
 @dataclass(slots=True)
@@ -108,6 +109,7 @@ class Metrics:
             _counter("daypass_upstream_bytes", "Bytes received from databases in sessions.", tally.upstream_bytes),
             _labelled("daypass_denied", "Statements refused, by rule.", "rule", tally.denied),
             _labelled("daypass_logins", "Logins, by outcome.", "outcome", counts.logins),
+            _gauge("daypass_removals_pending", "Ended grants not yet proven to be gone.", gauges.removals(), "max"),
             _counter("daypass_logins_slowed", "Answers to proofs that waited, after failures.", gauges.slowed()),
             _labelled("daypass_alerts", "Alerts, by what they are about.", "alert", counts.alerts),
             _labelled("daypass_policy_reloads", "Readings of the policy files.", "result", counts.reloads),

@@ -22,12 +22,12 @@ from proxy.access.privileges import Connection
 from proxy.access.roles import Released, RoleError, refuse_released
 from proxy.access.store import StoreError
 from proxy.config import Config, ConfigError, Database
-from proxy.policy.ddl import RolePlan
 from proxy.server.metrics import Counts
 from proxy.session.ephemeral import Keeper, connections
 from proxy.session.judging import Bench
 from proxy.session.refusals import LoginRefused, refusal
 from proxy.session.registry import Registry
+from proxy.session.removal import Removal
 from proxy.session.steward import Steward
 from proxy.tasks import spawn
 from recorder.journal import Recorder
@@ -44,6 +44,7 @@ CHECKPOINT_EVERY: Final = 10.0
 PROBE_EVERY: Final = 1.0
 ROLES_EVERY: Final = 1.0
 STEWARD_EVERY: Final = 1.0
+REMOVALS_EVERY: Final = 1.0
 
 
 class Watch:
@@ -61,6 +62,7 @@ class Watch:
         keeper: Keeper,
         counts: Counts,
         steward: Steward,
+        removal: Removal,
     ) -> None:
         self._config = config
         self._recorder = recorder
@@ -71,6 +73,7 @@ class Watch:
         self._keeper = keeper
         self._counts = counts
         self._steward = steward
+        self._removal = removal
         self._tasks: list[asyncio.Task[None]] = []
         self._looked: tuple[tuple[int, ...] | None, int] | None = None
         """The state's mark, and how many sessions there had been, when it was last asked."""
@@ -94,6 +97,7 @@ class Watch:
             ("checkpoint", CHECKPOINT_EVERY, self._checkpoint),
             ("roles", ROLES_EVERY, self._roles),
             ("steward", STEWARD_EVERY, self._stages),
+            ("removals", REMOVALS_EVERY, self._removals),
             ("spent", SPENT_EVERY, self.save_spent),
         ]
         for name, every, what in rounds:
@@ -199,6 +203,12 @@ class Watch:
         if self._registry.commons.leads():
             await self._steward.round()
 
+    async def _removals(self) -> None:
+        if self._registry.commons.leads():
+            await self._removal.round()
+        else:
+            self._removal.pending = 0
+
     async def _roles(self) -> None:
         """Pause what stands on released tables; drop the roles of grants that are over, and of those before a crash."""
         if not any(self._keeper.is_for(name) for name in self._config.databases):
@@ -216,12 +226,7 @@ class Watch:
         if not self._registry.commons.leads():
             return
         live = await self._grants.live()
-        keep: dict[str, list[RolePlan]] = {}
-        for grant in live.values():
-            if self._keeper.is_for(grant.database) and self._bench.catalog(grant.database) is not None:
-                with contextlib.suppress(LoginRefused):
-                    keep.setdefault(grant.database, []).append(self._bench.plan(grant))
-        for name in await self._keeper.reconcile(live, keep):
+        for name in await self._keeper.reconcile(live, self._bench.plans(live.values())):
             log.info("role_dropped", role=name)
 
     async def _bring_up_to_date(self, database: str, snapshot: catalog.Catalog) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
 import asyncpg
 import structlog
@@ -18,7 +18,7 @@ from proxy import catalog
 from proxy.access import privileges, releases, roles
 from proxy.access.model import Grant
 from proxy.access.privileges import Connection
-from proxy.access.roles import RoleError
+from proxy.access.roles import Remains, RoleError
 from proxy.config import Config, ConfigError
 from proxy.policy.ddl import RolePlan
 from proxy.policy.judge import Judges
@@ -107,6 +107,12 @@ class Keeper:
                     await roles.drop_unused(connection, self._installation, list(keep.get(database, ())))
                     self._swept.add(database)
         return dropped
+
+    async def remains(self, grant: Grant, keep: Sequence[RolePlan]) -> Remains:
+        """What is left of a grant that is over. Raises what is in TROUBLE."""
+        name = roles.login_name(self._installation, grant.id)
+        async with self._connection(grant.database) as connection:
+            return await roles.remains(connection, self._installation, name, since=grant.created_at, keep=keep)
 
     async def look_at_releases(self) -> None:
         """Learns which tables are released."""
