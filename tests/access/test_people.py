@@ -45,7 +45,9 @@ async def test_everything_of_theirs_ends(store: Store, clock: FakeClock, told: T
     later, _ = await grants.create(**WISH | {"person": " JO@vendor.example"}, starts_at=clock.now() + DAY)
     other, _ = await grants.create(**WISH | {"person": "kim@vendor.example"})
     for_them = await requests.create(a_wish(policy="second"), by="ann", lapse=DAY)
-    by_them = await requests.create(a_wish(person="kim@vendor.example"), by="Jo@Vendor.example", lapse=DAY)
+    by_them = await requests.create(
+        a_wish(person="kim@vendor.example", policy="third"), by="Jo@Vendor.example", lapse=DAY
+    )
     others = await requests.create(a_wish(person="lee@vendor.example"), by="ann", lapse=DAY)
     async with store.write() as connection:
         values: dict[str, Any] = {"id": "d-1", "from_whom": "ann", "to_whom": "jo@vendor.example", "reason": "leave"}
