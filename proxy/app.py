@@ -22,6 +22,7 @@ import uvloop
 
 from proxy.access.alerts import Alerts
 from proxy.access.grants import Grants
+from proxy.access.holds import Holds
 from proxy.access.kills import Kills
 from proxy.access.removals import Removals
 from proxy.access.stages import Stages
@@ -44,6 +45,7 @@ from proxy.server.tracing import Traces
 from proxy.server.watch import Watch
 from proxy.session.commons import Commons
 from proxy.session.ephemeral import Keeper
+from proxy.session.holding import Holding
 from proxy.session.judging import Bench
 from proxy.session.opening import Desk, open_session
 from proxy.session.patience import LONGEST, Patience
@@ -55,7 +57,7 @@ from proxy.session.steward import Steward
 from proxy.session.talk import Tally
 from proxy.session.telling import teller
 from proxy.tasks import spawn
-from recorder.journal import Recorder, RecordError
+from recorder.journal import Recorder, RecordError, Turns
 
 log = structlog.get_logger()
 
@@ -100,6 +102,7 @@ async def _serve(
         log.error("state_unavailable", reason=str(problem))
         return 3
     try:
+        loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as closing:
             recorder = Recorder(
                 config.recording.dir,
@@ -108,6 +111,9 @@ async def _serve(
                 microseconds=clock.microseconds,
                 fatal=lambda reason: log.error("recording_unwritable", reason=reason),
                 lock=boss is None,
+                free_floor=config.recording.min_free,
+                reserved=config.recording.reserve,
+                turns=Turns(loop.call_soon, loop.call_soon_threadsafe),
             )
             closing.callback(recorder.close)
             for found in recorder.recovered:
@@ -143,8 +149,8 @@ async def _run(
     keeper = Keeper(config, identity, secret)
     bench = Bench(Policies(config.policies), secret, identity, keeper.is_for)
     registry = Registry(clock, commons)
-    tally, counts = Tally(), Counts()
     emit = teller(config.recording.dir, clock.now)
+    tally, counts = Tally(), Counts()
     alerts = Alerts(store, clock, emit)
     room = max(1, config.limits.connections // (2 * config.workers))
     patience = Patience(clock, room=room, most=min(LONGEST, config.login_timeout / 3))
@@ -164,6 +170,7 @@ async def _run(
     )
     removals = Removals(store, clock, emit)
     removal = Removal(Stages(store, clock, emit), removals, alerts, proofs, clock, counts.alert)
+    holding = Holding(Holds(store, clock, emit), clock)
     watch = Watch(
         config=config,
         recorder=recorder,
@@ -175,6 +182,7 @@ async def _run(
         counts=counts,
         steward=Steward(config, store, clock, emit, withdrawn=bench.withdrawn, counted=counts.alert),
         removal=removal,
+        holding=holding,
     )
     post = Post(commons.folder, commons.place, cancel=registry.cancel_here, look=watch.look_at)
     registry.elsewhere = post.ask_to_cancel
@@ -189,6 +197,7 @@ async def _run(
         patience=patience,
         sharing=Sharing(commons, alerts, counts.alert),
         workers=workers,
+        holding=holding,
         recorder=recorder,
         judging=bench,
         upstreams=dialler,
@@ -213,6 +222,9 @@ async def _run(
         dropped=lambda: listener.refused,
         ready=lambda: server.ready() is None,
         recording=recorder.healthy,
+        free=lambda: recorder.free,
+        reserved=lambda: recorder.reserved,
+        syncs=lambda: recorder.syncs,
         databases=lambda: {name: bench.catalog(name) is not None for name in config.databases},
         removals=lambda: removal.pending,
     )

@@ -24,6 +24,7 @@ from proxy.access.store import StoreError
 from proxy.config import Config, ConfigError, Database
 from proxy.server.metrics import Counts
 from proxy.session.ephemeral import Keeper, connections
+from proxy.session.holding import Holding
 from proxy.session.judging import Bench
 from proxy.session.refusals import LoginRefused, refusal
 from proxy.session.registry import Registry
@@ -63,6 +64,7 @@ class Watch:
         counts: Counts,
         steward: Steward,
         removal: Removal,
+        holding: Holding,
     ) -> None:
         self._config = config
         self._recorder = recorder
@@ -74,6 +76,7 @@ class Watch:
         self._counts = counts
         self._steward = steward
         self._removal = removal
+        self._holding = holding
         self._tasks: list[asyncio.Task[None]] = []
         self._looked: tuple[tuple[int, ...] | None, int] | None = None
         """The state's mark, and how many sessions there had been, when it was last asked."""
@@ -96,6 +99,7 @@ class Watch:
             ("probe", PROBE_EVERY, self._probe),
             ("checkpoint", CHECKPOINT_EVERY, self._checkpoint),
             ("roles", ROLES_EVERY, self._roles),
+            ("holds", GRANTS_EVERY, self._holding.round),
             ("steward", STEWARD_EVERY, self._stages),
             ("removals", REMOVALS_EVERY, self._removals),
             ("spent", SPENT_EVERY, self.save_spent),

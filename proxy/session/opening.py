@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import structlog
 
-from proxy import catalog
 from proxy.access.grants import Grants, admission
 from proxy.access.model import Grant
-from proxy.access.roles import Released, RoleError
 from proxy.access.store import StoreError
 from proxy.access.tokens import Tokens, TokenUsed
 from proxy.clock import Clock
@@ -26,24 +25,24 @@ from proxy.config import Config, Database
 from proxy.policy.ddl import RolePlan
 from proxy.policy.judge import Judges
 from proxy.policy.worker import Workers
-from proxy.session import about, login, parameters, upstream
+from proxy.session import about, backend, login, parameters
 from proxy.session.channel import Channel, ChannelClosed
-from proxy.session.cost import Connect, Costs
+from proxy.session.cost import Costs
 from proxy.session.ephemeral import Keeper, connections
 from proxy.session.gate import Bounds
+from proxy.session.holding import Holding
 from proxy.session.patience import Patience
 from proxy.session.refusals import LoginRefused, Refusal, refusal
 from proxy.session.registry import LONG_SECRET_BYTES, SECRET_BYTES, WARN_BEFORE, Registry, Session
 from proxy.session.relay import Relay
-from proxy.session.results import FIXED_SETTINGS
 from proxy.session.sharing import Sharing, peer_of
 from proxy.session.talk import IDLE, Aids, Tally
-from proxy.session.upstream import Ready, UpstreamRefused
+from proxy.session.upstream import Ready
 from proxy.wire import build, startup
 from proxy.wire.framing import ProtocolViolation
 from proxy.wire.startup import Startup
 from recorder import events
-from recorder.journal import Recorder, RecordError
+from recorder.journal import Recorder, RecordError, Recording
 
 log = structlog.get_logger()
 
@@ -84,6 +83,7 @@ class Desk:
     patience: Patience
     sharing: Sharing
     workers: Workers
+    holding: Holding
     recorder: Recorder
     judging: Judging
     upstreams: Upstreams
@@ -185,15 +185,15 @@ async def _open(channel: Channel, desk: Desk, who: _Who) -> None:
         who.step = "upstream"
         database = desk.config.databases[grant.database]
         beside = judge.limits.plan_cost is not None
-        user, password = await _credential(desk, grant, database, connections(grant, judge))
+        user, password = await backend.credential(desk, grant, database, connections(grant, judge))
         asked = parameters.for_upstream(wishes, desk.judging.settings(grant), user=user, dbname=database.dbname)
-        server, ready = await _dial(desk, database, asked, password, observe=observe)
+        server, ready = await backend.dial(desk, database, asked, password, observe=observe)
         spent = await desk.grants.spent(grant.id)
         who.step = "ready"
         try:
-            costs = Costs(_beside(desk, database, grant, user, password)) if beside else None
+            costs = Costs(backend.beside(desk, database, grant, user, password)) if beside else None
             async with desk.tokens.using(grant, verifier, channel.address):
-                _begin(channel, server, desk, grant, judge, ready, packet, spent, costs)
+                await _begin(channel, server, desk, grant, judge, ready, packet, spent, costs)
         except BaseException:
             server.close()
             raise
@@ -225,51 +225,7 @@ def _admit(channel: Channel, desk: Desk, grant: Grant, database: str) -> Judges:
     return desk.judging.for_grant(grant)
 
 
-async def _credential(desk: Desk, grant: Grant, database: Database, sessions: int | None) -> tuple[str, str]:
-    """The user and password of the upstream session. Raises LoginRefused."""
-    if not desk.keeper.is_for(grant.database):
-        return database.credential.user, database.credential.password()
-    try:
-        return await desk.keeper.credential(grant, desk.judging.plan(grant), sessions)
-    except Released as problem:
-        raise LoginRefused(refusal("released", grant=grant.id, table=problem.table), str(problem)) from None
-    except RoleError as problem:
-        log.error("role_refused", grant=grant.id, database=grant.database, reason=str(problem))
-        raise LoginRefused(
-            refusal("upstream", text="the role of this grant cannot be used", hint=""), str(problem)
-        ) from None
-
-
-async def _dial(
-    desk: Desk, database: Database, asked: dict[str, str], password: str, *, observe: bool
-) -> tuple[Channel, Ready]:
-    """An upstream session that is ready. Raises LoginRefused."""
-    server: Channel | None = None
-    try:
-        server = await desk.upstreams.dial(database)
-        ready = await upstream.log_in(server, asked, password, desk.clock)
-        if not observe:
-            _check_settings(ready)
-        return server, ready
-    except BaseException as problem:
-        if server is not None:
-            server.close()
-        if isinstance(problem, UpstreamRefused):
-            raise LoginRefused(refusal("upstream", text=problem.text, hint=""), problem.truth) from None
-        if isinstance(problem, ConnectionError):
-            raise LoginRefused(
-                refusal("upstream", text="it closed the connection", hint="try again in a moment"), str(problem)
-            ) from None
-        raise
-
-
-def _check_settings(ready: Ready) -> None:
-    for name, value in FIXED_SETTINGS.items():
-        if ready.settings.get(name, value).lower() != value.lower():
-            raise UpstreamRefused(f"it insists on {name} = {ready.settings[name]}")
-
-
-def _begin(
+async def _begin(
     channel: Channel,
     server: Channel,
     desk: Desk,
@@ -286,8 +242,8 @@ def _begin(
     name = f"s-{now:%Y%m%d-%H%M%S}-{base64.b32encode(desk.clock.random(5)).decode().lower()}"
     tls = channel.tls
     peer = peer_of(channel.address, asked.parameters, tls)
-    recording = desk.recorder.open(
-        name,
+    recording = await _recording(
+        desk,
         events.SessionStart(
             session=name,
             grant=grant.id,
@@ -316,6 +272,7 @@ def _begin(
         desk.registry.sessions.pop(name, None)
         desk.registry.leave_seat(grant.id)
         desk.sharing.closed(grant, peer)
+        desk.holding.cancel(name)
         if busy:
             stop_upstream()
         if costs is not None:
@@ -337,6 +294,7 @@ def _begin(
             heavy=desk.workers.judge,
             costs=costs,
             own=lambda name: about.answer(name, grant, relay.talk, desk.clock.now()),
+            hold=lambda statement, values: desk.holding.approval(relay, grant, statement, values),
         ),
         cancel=stop_upstream,
     )
@@ -351,6 +309,7 @@ def _begin(
         ),
         deadline=desk.clock.monotonic() + left,
         cancel_upstream=stop_upstream,
+        unhold=lambda: desk.holding.cancel(name),
         warned=left < 2 * WARN_BEFORE,
     )
     desk.registry.add(session)
@@ -367,22 +326,25 @@ def _begin(
     channel.carry(relay.client_data, relay.client_lost, relay.client_blocked)
 
 
-def _beside(desk: Desk, database: Database, grant: Grant, user: str, password: str) -> Connect:
-    """A connection beside a session's own: the same role, the same settings."""
+async def _recording(desk: Desk, start: events.SessionStart) -> Recording:
+    """A recording for the session, when it is as safe as the configuration asks for. Raises RecordError."""
+    waiting: asyncio.Future[Recording | RecordError] = asyncio.get_running_loop().create_future()
 
-    async def connect() -> Any:
-        return await catalog.connect(
-            host=database.host,
-            port=database.port,
-            dbname=database.dbname,
-            user=user,
-            password=password,
-            tls=database.tls,
-            ca=database.ca,
-            settings=desk.judging.settings(grant),
-        )
+    def opened(result: Recording | RecordError) -> None:
+        if not waiting.done():
+            waiting.set_result(result)
+        elif isinstance(result, Recording):
+            # The login was given up while the disk took its time.
+            with contextlib.suppress(RecordError):
+                result.close(
+                    events.SessionEnd(reason="login timeout", detail="the recording came too late", statements=0)
+                )
 
-    return connect
+    desk.recorder.open_soon(start.session, start, opened)
+    result = await waiting
+    if isinstance(result, RecordError):
+        raise result
+    return result
 
 
 def _greeting(grant: Grant, session: str) -> str:
@@ -418,7 +380,7 @@ def _refuse(channel: Channel, desk: Desk, who: _Who, no: LoginRefused) -> None:
                     database=who.database,
                 )
             )
-            node.flush()
+            node.commit()
         except RecordError as broken:
             log.error("record_failed", recording="installation", reason=str(broken))
     channel.write(no.refusal.message)

@@ -96,8 +96,26 @@ TABLE: Final[dict[str, Kind]] = {
         "daypass: this session cannot be recorded, so it ends here; nothing of this request was sent to the database",
         "tell the operator: the recording directory cannot be written",
     ),
+    "no room": Kind(
+        "53100",
+        "FATAL",
+        "daypass: no session begins now: there is too little free space to record it",
+        "tell the operator: the disk with the recordings is nearly full; then connect again",
+    ),
     # In a session.
     "denied": Kind("42501", "ERROR", "daypass: {text}", "{hint}"),
+    "hold denied": Kind("42501", "ERROR", "daypass: another person refused this statement: {why}"),
+    "hold timeout": Kind(
+        "42501",
+        "ERROR",
+        "daypass: nobody approved this statement in time",
+        "ask the person who gave you access who could, and send it again",
+    ),
+    "hold unavailable": Kind(
+        "57P03", "ERROR", "daypass: this statement needs an approval, which cannot be asked for now", "try again later"
+    ),
+    # In Postgres's own words.
+    "cancelled": Kind("57014", "ERROR", "canceling statement due to user request"),
     "limit": Kind("53400", "ERROR", "daypass: {text}", "{hint}"),
     "too long": Kind(
         "54000",

@@ -43,6 +43,8 @@ class Session:
     secret: bytes
     deadline: float
     cancel_upstream: Callable[..., None]
+    unhold: Callable[[], bool] = lambda: False
+    """Give up a statement that waits for another person's yes; whether one did."""
     warned: bool = False
     look_at: float = 0.0
     """When `tick` has something to do at the earliest, monotonic seconds."""
@@ -62,7 +64,7 @@ class Session:
         self.look_at = now if watched else self.deadline if self.warned else self.deadline - WARN_BEFORE
 
     def _limits(self, now: float) -> None:
-        talk, busy = self.relay.talk, self.relay.busy
+        talk, busy = self.relay.talk, self.relay.busy or self.relay.talk.waits
         limits = talk.meter.limits
         if limits.idle is not None and not busy and now - talk.active > limits.idle:
             self.finish(refusal("idle", seconds=limits.idle), "idle for too long")
@@ -76,13 +78,18 @@ class Session:
 
     def cancel(self) -> None:
         """The client asked to cancel; only what is running now can be meant."""
+        recording = self.relay.talk.recording
+
+        def recorded() -> None:
+            if recording.broken is None and not self.relay.ended and (not self.unhold() or self.relay.busy):
+                self.cancel_upstream()
+
         try:
-            self.relay.talk.recording.append(events.Cancel())
-            self.relay.talk.recording.flush()
+            recording.append(events.Cancel())
+            if recording.commit(recorded):
+                recorded()
         except RecordError as broken:
             self.relay.end(refusal("recording"), str(broken))
-            return
-        self.cancel_upstream()
 
 
 @dataclass(slots=True)

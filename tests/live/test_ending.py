@@ -1,16 +1,20 @@
 """The end of access through a running server: proven, by a real login and a look into the database; and who guesses,
 shares or uses a token twice on the way there.
 
-Covers proxy/session/proofs.py, proxy/session/sharing.py, proxy/session/patience.py and proxy/access/tokens.py.
+Covers proxy/session/proofs.py, proxy/session/sharing.py, proxy/session/patience.py,
+proxy/session/backend.py and proxy/access/tokens.py.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import socket
 import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -25,6 +29,7 @@ from tests.live.house import House, until
 from tests.live.raw import Raw, fatal
 from tests.live.test_ephemeral import ephemeral, our_roles
 from tests.live.test_workers import daypass
+from tests.support.postgres import bindirs
 
 
 def terms(house: House, user: str, **values: Any) -> None:
@@ -95,8 +100,6 @@ def test_a_database_that_is_away_keeps_the_proof_waiting(make_house: Callable[..
 
 @pytest.fixture(scope="module")
 def crew(tmp_path_factory: pytest.TempPathFactory, pg_servers: Any) -> Any:
-    from tests.support.postgres import bindirs
-
     house = House(tmp_path_factory.mktemp("crew"), pg_servers.get(bindirs()[0]), workers=2)
     house.start()
     yield house
@@ -133,13 +136,13 @@ def test_a_token_for_one_session_opens_one_of_many_at_once(crew: House) -> None:
                 conn.execute("select 1")
                 return "in"
         except psycopg.OperationalError as refused:
-            assert "was for one session" in str(refused)
-            return "refused"
+            return str(refused)
 
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(attempt, range(8)))
-    assert sorted(found) == ["in"] + ["refused"] * 7
-    assert attempt(0) == "refused"
+    assert found.count("in") == 1
+    assert sum("was for one session" in text for text in found) == 7
+    assert "was for one session" in attempt(0)
 
     async def mint() -> str:
         store = await Store.open(f"sqlite:///{crew.folder / 'state.db'}")
@@ -187,8 +190,6 @@ def test_two_addresses_at_once_are_told_and_not_stopped(crew: House) -> None:
     login = crew.grant()
     with Raw(crew.port).login(login, application_name="psql"):
         other = Raw.__new__(Raw)
-        import socket
-
         other.sock = socket.create_connection(("127.0.0.1", crew.port), timeout=5, source_address=("127.0.0.2", 0))
         other.binding, other.minor = None, 0
         with other.login(login, application_name="psql"):
@@ -204,9 +205,6 @@ def test_no_token_in_logs_records_arguments(crew: House) -> None:
         psycopg.connect(crew.dsn((login[0], login[1] + "x")))
     done = daypass(crew, "grant", "token", login[0], "--form", "pgpass", "--form", "env", "-o", "json")
     assert done.returncode == 0, done.stderr
-    import json
-    from pathlib import Path
-
     minted = json.loads(done.stdout)["token"]
     said = b"".join(path.read_bytes() for path in crew.folder.rglob("*") if path.is_file())
     for line in Path("/proc").glob("[0-9]*/cmdline"):
