@@ -6,6 +6,7 @@ whatever process and however often; the mark of that is in the same transaction 
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -42,6 +43,19 @@ class Alerts:
             await connection.execute(tables.facts.insert().values(name=name, value=rfc3339(now)))
             await steps.take(connection, self._emit, now, f"alert.{kind}", {"by": BY} | detail)
         return True
+
+    async def of(self, grant: str) -> list[dict[str, Any]]:
+        """The alerts about a grant: `alert`, `at` and the detail of each, the oldest first."""
+        columns = tables.steps.c
+        query = sa.select(columns.at, columns.action, columns.detail).where(columns.action.like("alert.%"))
+        async with self._store.read() as connection:
+            rows = (await connection.execute(query.order_by(columns.id))).all()
+        found = [(row, json.loads(row.detail)) for row in rows]
+        return [
+            {"alert": row.action.removeprefix("alert."), "at": rfc3339(row.at), "detail": detail}
+            for row, detail in found
+            if detail.get("grant") == grant
+        ]
 
     async def over(self, kind: str, about: str) -> None:
         """What the alert was about is no more: it may be raised again."""

@@ -17,12 +17,16 @@ from rich.text import Text
 
 from proxy import catalog
 from proxy.access.model import Grant
+from proxy.access.removals import Proof
 from proxy.access.requests import Wish
+from proxy.access.reviews import Review
 from proxy.access.roles import RoleError
 from proxy.access.store import Store
-from proxy.cli.grant_view import address, dsn_of, facts, left, plain, show_login, state_of
+from proxy.cli.grant_forms import FormOption, forms_of, show_forms
+from proxy.cli.grant_review import plain_review, review
+from proxy.cli.grant_view import address, dsn_of, facts, left, plain, plain_proofs, proof_fields, show_login, state_of
 from proxy.cli.options import ByOption, ConfigOption, OutputOption, load_config, who
-from proxy.cli.output import NO, UNREACHABLE, emit, fail, grid, rfc3339, styled, warn
+from proxy.cli.output import NO, UNREACHABLE, emit, fail, fields, grid, rfc3339, styled, warn
 from proxy.cli.state import Access, with_access
 from proxy.cli.wish import length_of, policy_of, terms_of, time_of
 from proxy.clock import SystemClock
@@ -59,6 +63,7 @@ def create(
         int | None, typer.Option("--max-sessions", min=1, help="At most so many sessions at once.")
     ] = None,
     single_use: Annotated[bool, typer.Option("--single-use", help="The token opens one session, and no more.")] = False,
+    form: FormOption = None,
     by: ByOption = None,
 ) -> None:
     """Let one person read one database for a while. Prints the token, once.
@@ -105,12 +110,14 @@ def create(
         "policy_revision": grant.policy_revision,
         "starts_at": rfc3339(grant.starts_at),
         "expires_at": rfc3339(grant.expires_at),
+        **forms_of(form, cfg, grant, token),
     }
 
     def table(console: Console) -> None:
         console.print(styled(f"Grant {grant.id}", "bold green"))
         facts(grant, grant.created_at)(console)
         show_login(console, dsn_of(cfg, host, port, grant), token)
+        show_forms(console, form, cfg, grant, token)
 
     emit(data, output, table)
     if cfg.listen.port == 0:
@@ -153,25 +160,38 @@ def show(config: ConfigOption, output: OutputOption, grant: GrantArgument) -> No
     """
     cfg = load_config(config)
     now = SystemClock().now()
-    found = with_access(cfg, lambda access: access.grants.get(grant))
+
+    async def look(access: Access) -> tuple[Grant, list[Proof], Review | None]:
+        return await access.grants.get(grant), await access.removals.of(grant), await access.reviews.of(grant)
+
+    found, proofs, reviewed = with_access(cfg, look)
     if _observes(found.policy_text):
         warn(f"the policy {found.policy} is in mode: observe: everything is recorded and nothing refused")
 
     def table(console: Console) -> None:
         console.print(styled(f"Grant {found.id}", "bold"))
         facts(found, now)(console)
+        said = f"{reviewed.verdict}, by {reviewed.by} at {rfc3339(reviewed.at)}: {reviewed.note}" if reviewed else None
+        fields([*proof_fields(proofs), ("reviewed", said)])(console)
         console.print(styled("\nThe policy as it was granted:", "bold"))
         for line in found.policy_text.rstrip().splitlines():
             console.print(f"  {line}")
 
-    emit(plain(found, now) | {"policy_text": found.policy_text}, output, table)
+    data = plain(found, now) | {"removal": plain_proofs(proofs), "policy_text": found.policy_text}
+    emit(data | {"review": plain_review(reviewed) if reviewed else None}, output, table)
 
 
 @app.command()
-def token(config: ConfigOption, output: OutputOption, grant: GrantArgument, by: ByOption = None) -> None:
+def token(
+    config: ConfigOption,
+    output: OutputOption,
+    grant: GrantArgument,
+    form: FormOption = None,
+    by: ByOption = None,
+) -> None:
     """Mint a new token for a grant; the one before opens nothing from now on.
 
-    Example: daypass grant token g-7k3m9x2q
+    Example: daypass grant token g-7k3m9x2q --form pgpass --form service
     """
     cfg = load_config(config)
 
@@ -186,8 +206,10 @@ def token(config: ConfigOption, output: OutputOption, grant: GrantArgument, by: 
         console.print(f"A new token for grant {found.id} of {found.person}; the one before is dead. Sessions that are")
         console.print("open stay open: `daypass grant revoke` ends them.")
         show_login(console, dsn_of(cfg, host, port, found), minted)
+        show_forms(console, form, cfg, found, minted)
 
-    emit({"grant": found.id, "user": found.id, "token": minted, "dsn": dsn}, output, table)
+    data = {"grant": found.id, "user": found.id, "token": minted, "dsn": dsn}
+    emit(data | forms_of(form, cfg, found, minted), output, table)
 
 
 @app.command()
@@ -219,6 +241,9 @@ def revoke(
             console.print(f"Grant {after.id} of {after.person} is revoked; its sessions end within a second.")
 
     emit(plain(after, max(now, after.revoked_at or now)) | {"already_revoked": already}, output, table)
+
+
+app.command()(review)
 
 
 def _make_role(cfg: Config, grant: Grant) -> None:
