@@ -107,7 +107,7 @@ def main() -> int:
     with PostgresServer(programs()) as server, tempfile.TemporaryDirectory(prefix="daypass-revoke-") as folder:
         served = configured(server.port, server.password, server.user, Path(folder), workers=2)
         try:
-            served.start()
+            served.start(120)
             stored, typed = uvloop.run(run(served, options.grants, options.each))
         finally:
             served.close()
