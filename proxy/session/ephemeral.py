@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 
 import asyncpg
 import structlog
@@ -47,6 +47,8 @@ class Keeper:
         self._made: set[tuple[str, str]] = set()
         self._swept: set[str] = set()
         """Databases in which nothing unused is left, neither by a grant that is over nor by a crash."""
+        self._trouble: dict[str, str] = {}
+        """Why nothing could be done in a database the last time."""
         self._released: dict[str, frozenset[str]] = {}
         self._columns: dict[str, dict[str, str]] = {}
 
@@ -93,19 +95,24 @@ class Keeper:
         wanted = {roles.login_name(self._installation, grant) for grant in live}
         databases = [name for name in self._config.databases if self.is_for(name)]
         dropped: list[str] = []
+
+        async def drop(connection: Connection) -> None:
+            for name in await roles.logins(connection, self._installation):
+                if name not in wanted and await roles.drop_login(connection, name):
+                    dropped.append(name)
+                    self._made = {made for made in self._made if made[0] != name}
+
         for database in databases:
-            async with self._trying(database) as connection:
-                for name in await roles.logins(connection, self._installation):
-                    if name not in wanted and await roles.drop_login(connection, name):
-                        dropped.append(name)
-                        self._made = {made for made in self._made if made[0] != name}
+            await self._try(database, drop)
         if dropped:
             self._swept.clear()
-        for database in databases:
-            if database not in self._swept:
-                async with self._trying(database) as connection:
-                    await roles.drop_unused(connection, self._installation, list(keep.get(database, ())))
-                    self._swept.add(database)
+        for database in [name for name in databases if name not in self._swept]:
+
+            async def sweep(connection: Connection, database: str = database) -> None:
+                await roles.drop_unused(connection, self._installation, list(keep.get(database, ())))
+                self._swept.add(database)
+
+            await self._try(database, sweep)
         return dropped
 
     async def remains(self, grant: Grant, keep: Sequence[RolePlan]) -> Remains:
@@ -117,16 +124,22 @@ class Keeper:
     async def look_at_releases(self) -> None:
         """Learns which tables are released."""
         for database in filter(self.is_for, self._config.databases):
-            async with self._trying(database) as connection:
+
+            async def learn(connection: Connection, database: str = database) -> None:
                 marks = await releases.standing(connection, releases.schema_of(self._installation))
                 self._say(database, frozenset(marks))
+
+            await self._try(database, learn)
 
     async def settle(self, database: str) -> None:
         """Ends the releases in `database` whose tables have changed, and not any more since the last call."""
         if self._released.get(database):
-            async with self._trying(database) as connection:
+
+            async def settle(connection: Connection) -> None:
                 before = self._columns.get(database, {})
                 _, self._columns[database] = await releases.settled(connection, self._installation, before)
+
+            await self._try(database, settle)
 
     def released(self, database: str) -> frozenset[str]:
         """The tables that are released, by what `look_at_releases` has learnt."""
@@ -140,14 +153,21 @@ class Keeper:
         for table in sorted(before - released):
             log.info("table_taken_back", database=database, table=table)
 
-    @contextlib.asynccontextmanager
-    async def _trying(self, database: str) -> AsyncIterator[Connection]:
-        """A connection for what is tried again in the next round when it fails."""
+    async def _try(self, database: str, what: Callable[[Connection], Awaitable[None]]) -> bool:
+        """Does what is tried again in the next round when it fails, and says so once for each reason. One database that
+        is away must not keep the others from it."""
         try:
             async with self._connection(database) as connection:
-                yield connection
+                await what(connection)
         except TROUBLE as problem:
-            log.warning("roles_not_reconciled", database=database, reason=str(problem) or type(problem).__name__)
+            reason = str(problem) or type(problem).__name__
+            if self._trouble.get(database) != reason:
+                log.warning("roles_not_reconciled", database=database, reason=reason)
+            self._trouble[database] = reason
+            return False
+        if self._trouble.pop(database, None) is not None:
+            log.info("roles_reconciled_again", database=database)
+        return True
 
     async def close(self) -> None:
         """Closes the administering connections."""
