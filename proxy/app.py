@@ -21,10 +21,14 @@ import structlog
 import uvloop
 
 from proxy.access.agreements import Agreements, Texts
+from proxy.access.alerts import Alerts
 from proxy.access.grants import Grants
 from proxy.access.holds import Holds
 from proxy.access.kills import Kills
+from proxy.access.removals import Removals
+from proxy.access.stages import Stages
 from proxy.access.store import Store, StoreError
+from proxy.access.tokens import Tokens
 from proxy.clock import Clock, SystemClock
 from proxy.config import Config, checkpoint_file, load
 from proxy.policy.load import Policies
@@ -45,7 +49,11 @@ from proxy.session.ephemeral import Keeper
 from proxy.session.holding import Holding
 from proxy.session.judging import Bench
 from proxy.session.opening import Desk, open_session
+from proxy.session.patience import LONGEST, Patience
+from proxy.session.proofs import Proofs
 from proxy.session.registry import Registry
+from proxy.session.removal import Removal
+from proxy.session.sharing import Sharing
 from proxy.session.steward import Steward
 from proxy.session.talk import Tally
 from proxy.session.telling import teller
@@ -150,8 +158,25 @@ async def _run(
     registry = Registry(clock, commons)
     emit = teller(config.recording.dir, clock.now)
     tally, counts = Tally(), Counts()
+    alerts = Alerts(store, clock, emit)
+    room = max(1, config.limits.connections // (2 * config.workers))
+    patience = Patience(clock, room=room, most=min(LONGEST, config.login_timeout / 3))
     workers = Workers()
     starting = spawn(workers.start(), name="judging processes")
+    tokens, dialler = Tokens(store, clock, emit), Dialler()
+    proofs = Proofs(
+        config=config,
+        clock=clock,
+        grants=grants,
+        tokens=tokens,
+        keeper=keeper,
+        bench=bench,
+        commons=commons,
+        doors=dialler,
+        port=lambda: listener.port,
+    )
+    removals = Removals(store, clock, emit)
+    removal = Removal(Stages(store, clock, emit), removals, alerts, proofs, clock, counts.alert)
     holding = Holding(Holds(store, clock, emit), clock)
     agreements = Agreements(store, clock, Texts(config.agreements), emit)
     watch = Watch(
@@ -164,8 +189,9 @@ async def _run(
         bench=bench,
         keeper=keeper,
         counts=counts,
+        steward=Steward(config, store, clock, emit, bench.terms, withdrawn=bench.withdrawn, counted=counts.alert),
+        removal=removal,
         holding=holding,
-        steward=Steward(config, store, clock, emit, bench.terms),
         agreements=agreements,
     )
     post = Post(commons.folder, commons.place, cancel=registry.cancel_here, look=watch.look_at)
@@ -178,11 +204,14 @@ async def _run(
         clock=clock,
         grants=grants,
         agreements=agreements,
+        tokens=tokens,
+        patience=patience,
+        sharing=Sharing(commons, alerts, counts.alert),
         workers=workers,
         holding=holding,
         recorder=recorder,
         judging=bench,
-        upstreams=Dialler(),
+        upstreams=dialler,
         keeper=keeper,
         registry=registry,
         tally=tally,
@@ -200,6 +229,7 @@ async def _run(
     gauges = Gauges(
         sessions=lambda: len(registry),
         pending=lambda: listener.pending,
+        slowed=lambda: patience.slowed,
         dropped=lambda: listener.refused,
         ready=lambda: server.ready() is None,
         recording=recorder.healthy,
@@ -207,6 +237,7 @@ async def _run(
         reserved=lambda: recorder.reserved,
         syncs=lambda: recorder.syncs,
         databases=lambda: {name: bench.catalog(name) is not None for name in config.databases},
+        removals=lambda: removal.pending,
     )
 
     def reload() -> None:

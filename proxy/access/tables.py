@@ -59,6 +59,8 @@ grants = Table(
     Column("revoke_reason", Text),
     Column("verifier", Text, nullable=False),  # SCRAM; the token itself is nowhere
     Column("token_at", Utc, nullable=False),  # when the live token was minted
+    Column("kept_verifier", Text),  # while a proof of removal tries another token
+    Column("token_used_at", Utc),  # of a token for one session: when that got ready
     Column("rows_spent", BigInteger, nullable=False, server_default="0"),  # of limits.rows_per_grant
     Column("bytes_spent", BigInteger, nullable=False, server_default="0"),
     Column("request", Text, index=True),  # the access request that it came from

@@ -17,19 +17,34 @@ from rich.text import Text
 
 from proxy import catalog
 from proxy.access.model import Grant
+from proxy.access.removals import Proof
 from proxy.access.requests import Wish
+from proxy.access.reviews import Review
 from proxy.access.roles import RoleError
 from proxy.access.store import Store
-from proxy.cli.grant_view import address, dsn_of, facts, files_of, left, plain, show_login, state_of
+from proxy.cli.grant_forms import FormOption, forms_of, show_forms
+from proxy.cli.grant_review import plain_review, review
+from proxy.cli.grant_view import (
+    address,
+    dsn_of,
+    facts,
+    files_of,
+    left,
+    plain,
+    plain_proofs,
+    proof_fields,
+    show_login,
+    state_of,
+)
 from proxy.cli.options import ByOption, ConfigOption, OutputOption, load_config, who
-from proxy.cli.output import NO, UNREACHABLE, emit, fail, grid, rfc3339, styled, warn
+from proxy.cli.output import NO, UNREACHABLE, emit, fail, fields, grid, rfc3339, styled, warn
 from proxy.cli.state import Access, with_access
 from proxy.cli.wish import length_of, policy_of, terms_of, time_of
 from proxy.clock import SystemClock
 from proxy.config import Config
 from proxy.policy.load import Policies, PolicyError, parse
 from proxy.policy.model import Policy
-from proxy.session.ephemeral import TROUBLE, Keeper
+from proxy.session.ephemeral import TROUBLE, Keeper, connections
 from proxy.session.judging import Bench
 
 app = typer.Typer(no_args_is_help=True, help="Give, list and end temporary access.")
@@ -59,6 +74,7 @@ def create(
         int | None, typer.Option("--max-sessions", min=1, help="At most so many sessions at once.")
     ] = None,
     single_use: Annotated[bool, typer.Option("--single-use", help="The token opens one session, and no more.")] = False,
+    form: FormOption = None,
     by: ByOption = None,
 ) -> None:
     """Let one person read one database for a while. Prints the token, once.
@@ -105,12 +121,14 @@ def create(
         "policy_revision": grant.policy_revision,
         "starts_at": rfc3339(grant.starts_at),
         "expires_at": rfc3339(grant.expires_at),
+        **forms_of(form, cfg, grant, token),
     }
 
     def table(console: Console) -> None:
         console.print(styled(f"Grant {grant.id}", "bold green"))
         facts(grant, grant.created_at)(console)
         show_login(console, dsn_of(cfg, host, port, grant), token)
+        show_forms(console, form, cfg, grant, token)
 
     emit(data, output, table)
     if cfg.listen.port == 0:
@@ -155,7 +173,11 @@ def show(config: ConfigOption, output: OutputOption, grant: GrantArgument) -> No
     """
     cfg = load_config(config)
     now = SystemClock().now()
-    found = with_access(cfg, lambda access: access.grants.get(grant))
+
+    async def look(access: Access) -> tuple[Grant, list[Proof], Review | None]:
+        return await access.grants.get(grant), await access.removals.of(grant), await access.reviews.of(grant)
+
+    found, proofs, reviewed = with_access(cfg, look)
     file = files_of(cfg)(found)
     if _observes(found.policy_text):
         warn(f"the policy {found.policy} is in mode: observe: everything is recorded and nothing refused")
@@ -163,18 +185,27 @@ def show(config: ConfigOption, output: OutputOption, grant: GrantArgument) -> No
     def table(console: Console) -> None:
         console.print(styled(f"Grant {found.id}", "bold"))
         facts(found, now, file)(console)
+        said = f"{reviewed.verdict}, by {reviewed.by} at {rfc3339(reviewed.at)}: {reviewed.note}" if reviewed else None
+        fields([*proof_fields(proofs), ("reviewed", said)])(console)
         console.print(styled("\nThe policy as it was granted:", "bold"))
         for line in found.policy_text.rstrip().splitlines():
             console.print(f"  {line}")
 
-    emit(plain(found, now, file) | {"policy_text": found.policy_text}, output, table)
+    data = plain(found, now, file) | {"removal": plain_proofs(proofs), "policy_text": found.policy_text}
+    emit(data | {"review": plain_review(reviewed) if reviewed else None}, output, table)
 
 
 @app.command()
-def token(config: ConfigOption, output: OutputOption, grant: GrantArgument, by: ByOption = None) -> None:
+def token(
+    config: ConfigOption,
+    output: OutputOption,
+    grant: GrantArgument,
+    form: FormOption = None,
+    by: ByOption = None,
+) -> None:
     """Mint a new token for a grant; the one before opens nothing from now on.
 
-    Example: daypass grant token g-7k3m9x2q
+    Example: daypass grant token g-7k3m9x2q --form pgpass --form service
     """
     cfg = load_config(config)
 
@@ -189,8 +220,10 @@ def token(config: ConfigOption, output: OutputOption, grant: GrantArgument, by: 
         console.print(f"A new token for grant {found.id} of {found.person}; the one before is dead. Sessions that are")
         console.print("open stay open: `daypass grant revoke` ends them.")
         show_login(console, dsn_of(cfg, host, port, found), minted)
+        show_forms(console, form, cfg, found, minted)
 
-    emit({"grant": found.id, "user": found.id, "token": minted, "dsn": dsn}, output, table)
+    data = {"grant": found.id, "user": found.id, "token": minted, "dsn": dsn}
+    emit(data | forms_of(form, cfg, found, minted), output, table)
 
 
 @app.command()
@@ -224,6 +257,9 @@ def revoke(
     emit(plain(after, max(now, after.revoked_at or now)) | {"already_revoked": already}, output, table)
 
 
+app.command()(review)
+
+
 def _make_role(cfg: Config, grant: Grant) -> None:
     """The grant's role, where it starts now; one that starts later gets its role at the first login."""
     if cfg.databases[grant.database].credential.mode != "ephemeral" or grant.starts_at > grant.created_at:
@@ -242,7 +278,7 @@ def _make_role(cfg: Config, grant: Grant) -> None:
         snapshot = await catalog.snapshot_of(database)
         bench.know(grant.database, snapshot)
         try:
-            await keeper.credential(grant, bench.plan(grant), bench.for_grant(grant).policy.limits.sessions)
+            await keeper.credential(grant, bench.plan(grant), connections(grant, bench.for_grant(grant)))
         finally:
             await keeper.close()
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from proxy.access.model import Grant, Terms
+from proxy.access.removals import Proof
 from proxy.cli.output import fields, note, rfc3339, styled
 from proxy.config import Config, format_duration
 from proxy.policy.load import Policies
@@ -70,10 +71,36 @@ def facts(grant: Grant, now: datetime, file: Terms | None = None) -> Callable[[C
             ("time", f"{rfc3339(grant.starts_at)} to {rfc3339(ends)} ({lasts}), {left(grant, now, file)}"),
             ("hours", " and ".join(dict.fromkeys(week)) or None),
             ("only from", " and ".join(", ".join(bound) for bound in grant.networks(file)) or None),
+            ("sessions", f"at most {grant.terms.max_sessions}" if grant.terms.max_sessions else None),
+            ("token", "for one session" if grant.terms.single_use else None),
             ("created", f"{rfc3339(grant.created_at)} by {grant.created_by}"),
             ("revoked", f"{rfc3339(grant.revoked_at)}: {grant.revoke_reason}" if grant.revoked_at else None),
+            ("ended", f"{rfc3339(grant.ended_at)}: {grant.ended_why}" if grant.ended_at else None),
+            ("removed", rfc3339(grant.removed_at)),
+            ("review", f"due {rfc3339(grant.review_due)}" if grant.review_due and not grant.reviewed_at else None),
         ]
     )
+
+
+def proof_fields(proofs: list[Proof]) -> list[tuple[str, str | Text | None]]:
+    """What proves that the access is gone, or what is still there, for people."""
+    return [
+        (
+            f"removal: {proof.proof}",
+            Text.assemble(
+                (f"{'proven' if proof.ok else 'NOT PROVEN'} ", "green" if proof.ok else "bold red"),
+                f"{rfc3339(proof.at)}: {proof.why}" + (f" (try {proof.tries})" if proof.tries > 1 else ""),
+            ),
+        )
+        for proof in proofs
+    ]
+
+
+def plain_proofs(proofs: list[Proof]) -> list[dict[str, Any]]:
+    """The same for programs."""
+    return [
+        {"proof": one.proof, "ok": one.ok, "at": rfc3339(one.at), "tries": one.tries, "why": one.why} for one in proofs
+    ]
 
 
 def state_of(grant: Grant, now: datetime, file: Terms | None = None) -> Text:
@@ -123,4 +150,12 @@ def plain(grant: Grant, now: datetime, file: Terms | None = None) -> dict[str, A
         "opens_at": rfc3339(grant.turns(now, file)) if grant.state(now, file) == "paused" else None,
         "revoked_at": rfc3339(grant.revoked_at),
         "revoke_reason": grant.revoke_reason,
+        "max_sessions": grant.terms.max_sessions,
+        "single_use": grant.terms.single_use,
+        "stage": grant.stage,
+        "ended_at": rfc3339(grant.ended_at),
+        "ended_why": grant.ended_why,
+        "removed_at": rfc3339(grant.removed_at),
+        "review_due": rfc3339(grant.review_due),
+        "reviewed_at": rfc3339(grant.reviewed_at),
     }

@@ -34,6 +34,7 @@ NOUNS = {
     "request": "Ask for access; approve, deny and withdraw requests.",
     "grant": "Give, list and end temporary access.",
     "hold": "Statements that wait for another person's yes.",
+    "person": "Disable and enable people.",
     "session": "Who is and was connected.",
     "recording": "Verify, replay and export recordings.",
     "evidence": "One archive for one grant, which proves itself.",

@@ -12,9 +12,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import NoReturn, TypeVar
 
+from proxy.access.alerts import Alerts
 from proxy.access.grants import GrantError, GrantNotFound, Grants
 from proxy.access.holds import Holds
+from proxy.access.people import People
+from proxy.access.removals import Removals
 from proxy.access.requests import Requests
+from proxy.access.reviews import Reviews
 from proxy.access.store import Emit, Store, StoreError
 from proxy.cli.output import UNREACHABLE, USAGE, fail
 from proxy.clock import Clock, SystemClock
@@ -36,6 +40,10 @@ class Access:
     grants: Grants
     requests: Requests
     holds: Holds
+    people: People
+    removals: Removals
+    reviews: Reviews
+    alerts: Alerts
 
 
 def where() -> str:
@@ -61,6 +69,10 @@ def with_access(cfg: Config, action: Callable[[Access], Awaitable[T]]) -> T:
                 grants=Grants(store, clock, emit),
                 requests=Requests(store, clock, emit, groups),
                 holds=Holds(store, clock, emit, groups),
+                people=People(store, clock, emit),
+                removals=Removals(store, clock, emit),
+                reviews=Reviews(store, clock, emit, groups, cfg.reviews.from_),
+                alerts=Alerts(store, clock, emit),
             )
             return await action(access)
         finally:

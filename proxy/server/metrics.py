@@ -45,6 +45,8 @@ class Gauges:
     reserved: Callable[[], int]
     syncs: Callable[[], int]
     databases: Callable[[], dict[str, bool]]
+    slowed: Callable[[], int] = lambda: 0
+    removals: Callable[[], int] = lambda: 0
 
 
 @dataclass(slots=True)
@@ -74,6 +76,7 @@ class Counts:
     logins: dict[str, int] = field(default_factory=dict)
     ends: dict[str, int] = field(default_factory=dict)
     definers: dict[str, int] = field(default_factory=dict)
+    alerts: dict[str, int] = field(default_factory=dict)
     notices: NoticeCounts = field(default_factory=NoticeCounts)
     observing: int = 0
     reloads: dict[str, int] = field(default_factory=lambda: {"good": 0, "bad": 0})
@@ -81,6 +84,10 @@ class Counts:
     def login(self, outcome: str) -> None:
         """One login, by its outcome."""
         self.logins[outcome] = self.logins.get(outcome, 0) + 1
+
+    def alert(self, kind: str) -> None:
+        """One alert."""
+        self.alerts[kind] = self.alerts.get(kind, 0) + 1
 
 
 class Metrics:
@@ -129,6 +136,9 @@ class Metrics:
             _counter("daypass_upstream_bytes", "Bytes received from databases in sessions.", tally.upstream_bytes),
             _labelled("daypass_denied", "Statements refused, by rule.", "rule", tally.denied),
             _labelled("daypass_logins", "Logins, by outcome.", "outcome", counts.logins),
+            _gauge("daypass_removals_pending", "Ended grants not yet proven to be gone.", gauges.removals(), "max"),
+            _counter("daypass_logins_slowed", "Answers to proofs that waited, after failures.", gauges.slowed()),
+            _labelled("daypass_alerts", "Alerts, by what they are about.", "alert", counts.alerts),
             _labelled("daypass_policy_reloads", "Readings of the policy files.", "result", counts.reloads),
             *counts.notices.families(),
         ]

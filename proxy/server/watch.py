@@ -23,13 +23,13 @@ from proxy.access.privileges import Connection
 from proxy.access.roles import Released, RoleError, refuse_released
 from proxy.access.store import StoreError
 from proxy.config import Config, ConfigError, Database
-from proxy.policy.ddl import RolePlan
 from proxy.server.metrics import Counts
-from proxy.session.ephemeral import Keeper
+from proxy.session.ephemeral import Keeper, connections
 from proxy.session.holding import Holding
 from proxy.session.judging import Bench
 from proxy.session.refusals import LoginRefused, refusal
 from proxy.session.registry import Registry, Session
+from proxy.session.removal import Removal
 from proxy.session.steward import Steward
 from proxy.tasks import spawn
 from recorder.files import RecordError
@@ -50,6 +50,7 @@ UPKEEP_EVERY: Final = 10.0
 PROBE_EVERY: Final = 1.0
 ROLES_EVERY: Final = 1.0
 STEWARD_EVERY: Final = 1.0
+REMOVALS_EVERY: Final = 1.0
 
 
 class Watch:
@@ -68,6 +69,7 @@ class Watch:
         keeper: Keeper,
         counts: Counts,
         steward: Steward,
+        removal: Removal,
         holding: Holding,
         agreements: Agreements,
     ) -> None:
@@ -81,6 +83,7 @@ class Watch:
         self._keeper = keeper
         self._counts = counts
         self._steward = steward
+        self._removal = removal
         self._holding = holding
         self._agreements = agreements
         self._tasks: list[asyncio.Task[None]] = []
@@ -109,6 +112,7 @@ class Watch:
             ("roles", ROLES_EVERY, self._roles),
             ("holds", GRANTS_EVERY, self._holding.round),
             ("steward", STEWARD_EVERY, self._stages),
+            ("removals", REMOVALS_EVERY, self._removals),
             ("spent", SPENT_EVERY, self.save_spent),
         ]
         for name, every, what in rounds:
@@ -254,6 +258,12 @@ class Watch:
         for one in done.deleted:
             log.warning("recording_expired", recording=one.id, grant=one.grant)
 
+    async def _removals(self) -> None:
+        if self._registry.commons.leads():
+            await self._removal.round()
+        else:
+            self._removal.pending = 0
+
     async def _roles(self) -> None:
         """Pause what stands on released tables; drop the roles of grants that are over, and of those before a crash."""
         if not any(self._keeper.is_for(name) for name in self._config.databases):
@@ -275,12 +285,7 @@ class Watch:
         live = await self._grants.live()
         now = self._registry.clock.now()
         await self._keeper.suspend([g for g in live.values() if g.state(now, self._bench.terms(g)) == "paused"])
-        keep: dict[str, list[RolePlan]] = {}
-        for grant in live.values():
-            if self._keeper.is_for(grant.database) and self._bench.catalog(grant.database) is not None:
-                with contextlib.suppress(LoginRefused):
-                    keep.setdefault(grant.database, []).append(self._bench.plan(grant))
-        for name in await self._keeper.reconcile(live, keep):
+        for name in await self._keeper.reconcile(live, self._bench.plans(live.values())):
             log.info("role_dropped", role=name)
 
     async def _bring_up_to_date(self, database: str, snapshot: catalog.Catalog) -> None:
@@ -291,9 +296,8 @@ class Watch:
             grant = session.grant
             if grant.database == database and not session.signing:
                 try:
-                    await self._keeper.credential(
-                        grant, self._bench.plan(grant, snapshot), session.relay.talk.judge.policy.limits.sessions
-                    )
+                    limit = connections(grant, session.relay.talk.judge)
+                    await self._keeper.credential(grant, self._bench.plan(grant, snapshot), limit)
                 except Released as problem:
                     session.finish(refusal("released", grant=grant.id, table=problem.table), str(problem))
                 except (RoleError, LoginRefused) as problem:

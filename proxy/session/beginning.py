@@ -11,20 +11,19 @@ import base64
 import contextlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
-from proxy import catalog
 from proxy.access.model import Grant
-from proxy.config import Database
 from proxy.policy.judge import Judges
 from proxy.session import about
 from proxy.session.channel import Channel
-from proxy.session.cost import Connect, Costs
+from proxy.session.cost import Costs
 from proxy.session.gate import Bounds
 from proxy.session.registry import LONG_SECRET_BYTES, SECRET_BYTES, Session
 from proxy.session.relay import Relay
+from proxy.session.sharing import peer_of
 from proxy.session.talk import IDLE, Aids
 from proxy.session.upstream import Ready
 from proxy.wire import build, startup
@@ -52,6 +51,7 @@ async def begin(
     """Open the recording, tell the client, and start carrying."""
     file = desk.judging.terms(grant)
     observe = judge.policy.mode == "observe"
+    peer = peer_of(channel.address, asked.parameters, channel.tls)
     name, recording = await record(channel, desk, grant, judge, asked, upstream_pid=ready.pid)
     database = desk.config.databases[grant.database]
 
@@ -61,6 +61,7 @@ async def begin(
     def ended(busy: bool) -> None:
         desk.registry.sessions.pop(name, None)
         desk.registry.leave_seat(grant.id)
+        desk.sharing.closed(grant, peer)
         desk.holding.cancel(name)
         if busy:
             stop_upstream()
@@ -110,6 +111,7 @@ async def begin(
         log.warning("session_observed", session=name, grant=grant.id, policy=judge.policy.name)
     log.info("session_start", session=name, grant=grant.id, address=channel.address, database=grant.database)
     desk.counted("ok")
+    desk.sharing.opened(grant, peer)
     server.carry(relay.upstream_data, relay.upstream_lost, relay.upstream_blocked)
     channel.carry(relay.client_data, relay.client_lost, relay.client_blocked)
 
@@ -169,24 +171,6 @@ async def _recording(desk: Desk, start: events.SessionStart) -> Recording:
     if isinstance(result, RecordError):
         raise result
     return result
-
-
-def beside(desk: Desk, database: Database, grant: Grant, user: str, password: str) -> Connect:
-    """A connection beside a session's own: the same role, the same settings."""
-
-    async def connect() -> Any:
-        return await catalog.connect(
-            host=database.host,
-            port=database.port,
-            dbname=database.dbname,
-            user=user,
-            password=password,
-            tls=database.tls,
-            ca=database.ca,
-            settings=desk.judging.settings(grant),
-        )
-
-    return connect
 
 
 def _greeting(grant: Grant, ends: datetime, session: str) -> str:

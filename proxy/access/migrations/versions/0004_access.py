@@ -12,6 +12,8 @@ down_revision = "0003"
 def upgrade() -> None:
     time = sa.DateTime(timezone=True)
     for column in (
+        sa.Column("kept_verifier", sa.Text),
+        sa.Column("token_used_at", time),
         sa.Column("request", sa.Text),
         sa.Column("terms", sa.Text, nullable=False, server_default="{}"),
         sa.Column("stage", sa.Text, nullable=False, server_default="active"),
