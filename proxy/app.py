@@ -23,6 +23,7 @@ import uvloop
 from proxy.access.grants import Grants
 from proxy.access.kills import Kills
 from proxy.access.store import Store, StoreError
+from proxy.access.timekeeping import Steady, TimeFacts, boot
 from proxy.clock import Clock, SystemClock
 from proxy.config import Config, load
 from proxy.policy.load import Policies
@@ -46,6 +47,7 @@ from proxy.session.registry import Registry
 from proxy.session.steward import Steward
 from proxy.session.talk import Tally
 from proxy.session.telling import teller
+from proxy.session.timekeeper import Timekeeper
 from proxy.tasks import spawn
 from recorder.journal import Recorder, RecordError
 
@@ -130,11 +132,14 @@ async def _run(
     boss: tuple[socket.socket, Charter] | None,
     traces: Traces | None,
 ) -> int:
-    grants = Grants(store, clock)
+    facts, started = TimeFacts(store, clock, teller(config.recording.dir, clock.now)), boot()
+    kept = await facts.read()
+    steady = Steady(clock, kept, started)
+    grants = Grants(store, steady)
     identity, secret = await store.identity()
     keeper = Keeper(config, identity, secret)
     bench = Bench(Policies(config.policies), secret, identity, keeper.is_for)
-    registry = Registry(clock, commons)
+    registry = Registry(steady, commons)
     tally, counts = Tally(), Counts()
     workers = Workers()
     starting = spawn(workers.start(), name="judging processes")
@@ -147,16 +152,17 @@ async def _run(
         bench=bench,
         keeper=keeper,
         counts=counts,
-        steward=Steward(config, store, clock, teller(config.recording.dir, clock.now), bench.terms),
+        timekeeper=Timekeeper(steady, facts, registry, started, kept.accepted),
+        steward=Steward(config, store, steady, teller(config.recording.dir, clock.now), bench.terms),
     )
     post = Post(commons.folder, commons.place, cancel=registry.cancel_here, look=watch.look_at)
     registry.elsewhere = post.ask_to_cancel
     watch.catalog_changed = post.ask_to_look
     watch.reload_policies()
-    server = Server(config, recorder, registry, bench, watch)
+    server = Server(config, recorder, registry, bench, watch, steady)
     desk = Desk(
         config=config,
-        clock=clock,
+        clock=steady,
         grants=grants,
         workers=workers,
         recorder=recorder,
@@ -182,6 +188,7 @@ async def _run(
         dropped=lambda: listener.refused,
         ready=lambda: server.ready() is None,
         recording=recorder.healthy,
+        clock=steady.apart,
         databases=lambda: {name: bench.catalog(name) is not None for name in config.databases},
     )
 

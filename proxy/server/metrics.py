@@ -41,6 +41,7 @@ class Gauges:
     dropped: Callable[[], int]
     ready: Callable[[], bool]
     recording: Callable[[], bool]
+    clock: Callable[[], float]
     databases: Callable[[], dict[str, bool]]
 
 
@@ -76,6 +77,7 @@ class Metrics:
             _gauge("daypass_ready", "1 when sessions can be served and recorded.", ready, "max"),
             _gauge("daypass_workers", "Workers that can serve and record sessions.", ready, "sum"),
             _gauge("daypass_recording_healthy", "1 while recordings can be written.", gauges.recording(), "min"),
+            _gauge("daypass_clock_apart_seconds", "How far the wall clock was set.", abs(gauges.clock()), "max"),
             _gauge("daypass_sessions", "Open sessions.", gauges.sessions(), "sum"),
             _gauge("daypass_logins_pending", "Connections that are not sessions yet.", gauges.pending(), "sum"),
             Family(

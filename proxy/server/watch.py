@@ -29,6 +29,7 @@ from proxy.session.judging import Bench
 from proxy.session.refusals import LoginRefused, refusal
 from proxy.session.registry import Registry
 from proxy.session.steward import Steward
+from proxy.session.timekeeper import Timekeeper
 from proxy.tasks import spawn
 from recorder.journal import Recorder
 
@@ -44,6 +45,7 @@ CHECKPOINT_EVERY: Final = 10.0
 PROBE_EVERY: Final = 1.0
 ROLES_EVERY: Final = 1.0
 STEWARD_EVERY: Final = 1.0
+CLOCK_EVERY: Final = 1.0
 
 
 class Watch:
@@ -61,6 +63,7 @@ class Watch:
         keeper: Keeper,
         counts: Counts,
         steward: Steward,
+        timekeeper: Timekeeper,
     ) -> None:
         self._config = config
         self._recorder = recorder
@@ -71,6 +74,7 @@ class Watch:
         self._keeper = keeper
         self._counts = counts
         self._steward = steward
+        self._timekeeper = timekeeper
         self._tasks: list[asyncio.Task[None]] = []
         self._looked: tuple[tuple[int, ...] | None, int] | None = None
         """The state's mark, and how many sessions there had been, when it was last asked."""
@@ -94,6 +98,7 @@ class Watch:
             ("checkpoint", CHECKPOINT_EVERY, self._checkpoint),
             ("roles", ROLES_EVERY, self._roles),
             ("steward", STEWARD_EVERY, self._stages),
+            ("clock", CLOCK_EVERY, self._timekeeper.round),
             ("spent", SPENT_EVERY, self.save_spent),
         ]
         for name, every, what in rounds:

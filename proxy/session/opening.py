@@ -209,9 +209,11 @@ def _admit(channel: Channel, desk: Desk, grant: Grant, database: str, failing: s
     """The proof was right: from here on the client is told the truth."""
     file = desk.judging.terms(grant)
     no = admission(grant, now=desk.clock.now(), database=database, address=channel.address, file=file, failing=failing)
+    closed = desk.accepting()
+    if closed is not None and closed.reason == "clock":
+        raise LoginRefused(closed)
     if no is not None:
         raise LoginRefused(refusal("admission", text=no.text, hint=no.hint), no.reason)
-    closed = desk.accepting()
     if closed is not None:
         raise LoginRefused(closed)
     return desk.judging.for_grant(grant)

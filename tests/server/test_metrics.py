@@ -18,6 +18,7 @@ def process(*, sessions: int, recording: bool = True, known: bool = True, denied
         dropped=lambda: 2,
         ready=lambda: recording and known,
         recording=lambda: recording,
+        clock=lambda: 0.0,
         databases=lambda: {"shop": known},
     )
     return Metrics(tally, counts, gauges).families()
