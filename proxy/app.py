@@ -20,7 +20,9 @@ from pathlib import Path
 import structlog
 import uvloop
 
+from proxy.access.agreements import Agreements, Texts
 from proxy.access.grants import Grants
+from proxy.access.holds import Holds
 from proxy.access.kills import Kills
 from proxy.access.store import Store, StoreError
 from proxy.access.timekeeping import Steady, TimeFacts, boot
@@ -41,6 +43,7 @@ from proxy.server.tracing import Traces
 from proxy.server.watch import Watch
 from proxy.session.commons import Commons
 from proxy.session.ephemeral import Keeper
+from proxy.session.holding import Holding
 from proxy.session.judging import Bench
 from proxy.session.opening import Desk, open_session
 from proxy.session.registry import Registry
@@ -49,7 +52,7 @@ from proxy.session.talk import Tally
 from proxy.session.telling import teller
 from proxy.session.timekeeper import Timekeeper
 from proxy.tasks import spawn
-from recorder.journal import Recorder, RecordError
+from recorder.journal import Recorder, RecordError, Turns
 
 log = structlog.get_logger()
 
@@ -94,6 +97,7 @@ async def _serve(
         log.error("state_unavailable", reason=str(problem))
         return 3
     try:
+        loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as closing:
             recorder = Recorder(
                 config.recording.dir,
@@ -102,6 +106,9 @@ async def _serve(
                 microseconds=clock.microseconds,
                 fatal=lambda reason: log.error("recording_unwritable", reason=reason),
                 lock=boss is None,
+                free_floor=config.recording.min_free,
+                reserved=config.recording.reserve,
+                turns=Turns(loop.call_soon, loop.call_soon_threadsafe),
             )
             closing.callback(recorder.close)
             for found in recorder.recovered:
@@ -132,7 +139,8 @@ async def _run(
     boss: tuple[socket.socket, Charter] | None,
     traces: Traces | None,
 ) -> int:
-    facts, started = TimeFacts(store, clock, teller(config.recording.dir, clock.now)), boot()
+    emit = teller(config.recording.dir, clock.now)
+    facts, started = TimeFacts(store, clock, emit), boot()
     kept = await facts.read()
     steady = Steady(clock, kept, started)
     grants = Grants(store, steady)
@@ -143,6 +151,8 @@ async def _run(
     tally, counts = Tally(), Counts()
     workers = Workers()
     starting = spawn(workers.start(), name="judging processes")
+    holding = Holding(Holds(store, steady, emit), steady)
+    agreements = Agreements(store, steady, Texts(config.agreements), emit)
     watch = Watch(
         config=config,
         recorder=recorder,
@@ -153,7 +163,9 @@ async def _run(
         keeper=keeper,
         counts=counts,
         timekeeper=Timekeeper(steady, facts, registry, started, kept.accepted),
-        steward=Steward(config, store, steady, teller(config.recording.dir, clock.now), bench.terms),
+        holding=holding,
+        steward=Steward(config, store, steady, emit, bench.terms),
+        agreements=agreements,
     )
     post = Post(commons.folder, commons.place, cancel=registry.cancel_here, look=watch.look_at)
     registry.elsewhere = post.ask_to_cancel
@@ -164,7 +176,9 @@ async def _run(
         config=config,
         clock=steady,
         grants=grants,
+        agreements=agreements,
         workers=workers,
+        holding=holding,
         recorder=recorder,
         judging=bench,
         upstreams=Dialler(),
@@ -189,6 +203,9 @@ async def _run(
         ready=lambda: server.ready() is None,
         recording=recorder.healthy,
         clock=steady.apart,
+        free=lambda: recorder.free,
+        reserved=lambda: recorder.reserved,
+        syncs=lambda: recorder.syncs,
         databases=lambda: {name: bench.catalog(name) is not None for name in config.databases},
     )
 

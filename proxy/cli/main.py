@@ -34,6 +34,7 @@ NOUNS = {
     "request": "Ask for access; approve, deny and withdraw requests.",
     "grant": "Give, list and end temporary access.",
     "clock": "The time that grants begin and end by.",
+    "hold": "Statements that wait for another person's yes.",
     "session": "Who is and was connected.",
     "recording": "Verify, replay and export recordings.",
     "health": "Is a running daypass ready to serve?",

@@ -22,14 +22,7 @@ def policy_of(cfg: Config, name: str, database: str) -> Policy:
     """The policy, if it exists and is for this database."""
     if database not in cfg.databases:
         unknown("database", database, list(cfg.databases), str(cfg.file))
-    policies = Policies(cfg.policies)
-    broken = policies.load()
-    try:
-        policy = policies.get(name)
-    except KeyError:
-        for finding in broken:  # the file that is meant may be one of these
-            warn(str(finding))
-        unknown("policy", name, list(policies.names()), str(cfg.policies))
+    policy = _named(cfg, name)
     if policy.mode == "observe":
         if cfg.databases[database].credential.mode == "ephemeral":
             hint = "give it mode: enforce and tables, or the database a shared credential"
@@ -39,6 +32,25 @@ def policy_of(cfg: Config, name: str, database: str) -> Policy:
         there = ", ".join(policy.databases)
         fail(USAGE, f"the policy {name} is not for the database {database}", f"{policy.file} names: {there}")
     return policy
+
+
+def only_database(cfg: Config, name: str) -> str:
+    """The database of a policy that is for one; where it is for several, one must be given."""
+    there = _named(cfg, name).databases
+    if len(there) > 1:
+        fail(USAGE, f"--database is missing: the policy {name} is for several", f"one of {', '.join(there)}")
+    return there[0]
+
+
+def _named(cfg: Config, name: str) -> Policy:
+    policies = Policies(cfg.policies)
+    broken = policies.load()
+    try:
+        return policies.get(name)
+    except KeyError:
+        for finding in broken:  # the file that is meant may be one of these
+            warn(str(finding))
+        unknown("policy", name, list(policies.names()), str(cfg.policies))
 
 
 def length_of(text: str, policy: Policy, *, most: float | None = None, flag: str = "--for") -> float:

@@ -116,11 +116,35 @@ class Window(_Model):
     timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
 
 
+def _qualified(value: str) -> str:
+    if value.count(".") != 1 or value.startswith(".") or value.endswith("."):
+        raise ValueError(f"{value!r} is not schema.name (tables may be globs, as in app.*)")
+    return value
+
+
+Qualified = Annotated[str, AfterValidator(_qualified)]
+
+
 class Approvals(_Model):
     """How many other people have to say yes, and from which groups."""
 
     count: int = Field(default=1, ge=1)
     from_: list[str] = Field(default=[], alias="from")
+
+
+class Hold(_Model):
+    """Which statements wait for another person's yes: those that read these tables or call these functions (globs)."""
+
+    tables: list[Qualified] = []
+    functions: list[Qualified] = []
+    from_: list[str] = Field(default=[], alias="from")
+    timeout: Duration = Field(default=600.0, gt=0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Hold:
+        if not self.tables and not self.functions:
+            raise ValueError("tables or functions: what makes a statement wait")
+        return self
 
 
 class Test(_Model):
@@ -143,15 +167,6 @@ def _table(value: Any) -> Any:
     return {} if value is None else value
 
 
-def _qualified(value: str) -> str:
-    if value.count(".") != 1 or value.startswith(".") or value.endswith("."):
-        raise ValueError(f"{value!r} is not schema.name (tables may be globs, as in app.*)")
-    return value
-
-
-Qualified = Annotated[str, AfterValidator(_qualified)]
-
-
 class Functions(_Model):
     """Functions beside the reviewed built-ins, by name: `schema.name`."""
 
@@ -172,6 +187,7 @@ class PolicyModel(_Model):
     network: list[Annotated[str, AfterValidator(_network)]] = []
     greeting: bool = True
     approvals: Approvals | None = None
+    hold: Hold | None = None
     agreements: list[str] = []
     prechecks: list[str] = []
     tests: list[Test] = []

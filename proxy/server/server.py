@@ -55,7 +55,9 @@ class Server:
         if self._stop.is_set():
             return refusal("shutdown")
         if not self._recorder.healthy():
-            return refusal("recording")
+            return refusal("recording" if self._recorder.roomy() else "no room")
+        if not self._recorder.roomy():
+            return refusal("no room")
         if self._clock.apart():
             return refusal("clock")
         return None

@@ -16,6 +16,7 @@ import structlog
 
 from proxy import catalog
 from proxy.access import exposure
+from proxy.access.agreements import Agreements
 from proxy.access.grants import Grants
 from proxy.access.kills import Kills
 from proxy.access.privileges import Connection
@@ -25,9 +26,10 @@ from proxy.config import Config, ConfigError, Database
 from proxy.policy.ddl import RolePlan
 from proxy.server.metrics import Counts
 from proxy.session.ephemeral import Keeper
+from proxy.session.holding import Holding
 from proxy.session.judging import Bench
 from proxy.session.refusals import LoginRefused, refusal
-from proxy.session.registry import Registry
+from proxy.session.registry import Registry, Session
 from proxy.session.steward import Steward
 from proxy.session.timekeeper import Timekeeper
 from proxy.tasks import spawn
@@ -39,6 +41,7 @@ FLUSH_EVERY: Final = 0.05
 GRANTS_EVERY: Final = 0.25
 SPENT_EVERY: Final = 1.0
 POLICIES_EVERY: Final = 1.0
+AGREEMENTS_EVERY: Final = 0.5
 CATALOG_EVERY: Final = 5.0
 CATALOG_RETRY: Final = 1.0
 CHECKPOINT_EVERY: Final = 10.0
@@ -64,6 +67,8 @@ class Watch:
         counts: Counts,
         steward: Steward,
         timekeeper: Timekeeper,
+        holding: Holding,
+        agreements: Agreements,
     ) -> None:
         self._config = config
         self._recorder = recorder
@@ -75,6 +80,8 @@ class Watch:
         self._counts = counts
         self._steward = steward
         self._timekeeper = timekeeper
+        self._holding = holding
+        self._agreements = agreements
         self._tasks: list[asyncio.Task[None]] = []
         self._looked: tuple[tuple[int, ...] | None, int] | None = None
         """The state's mark, and how many sessions there had been, when it was last asked."""
@@ -94,9 +101,11 @@ class Watch:
             ("deadlines", GRANTS_EVERY, self._deadlines),
             ("grants", GRANTS_EVERY, self._look_at_state),
             ("policies", POLICIES_EVERY, self._policies),
+            ("agreements", AGREEMENTS_EVERY, self._look_at_agreements),
             ("probe", PROBE_EVERY, self._probe),
             ("checkpoint", CHECKPOINT_EVERY, self._checkpoint),
             ("roles", ROLES_EVERY, self._roles),
+            ("holds", GRANTS_EVERY, self._holding.round),
             ("steward", STEWARD_EVERY, self._stages),
             ("clock", CLOCK_EVERY, self._timekeeper.round),
             ("spent", SPENT_EVERY, self.save_spent),
@@ -192,6 +201,30 @@ class Watch:
         if self._bench.changed:
             self.reload_policies()
 
+    async def _look_at_agreements(self) -> None:
+        """No acceptance, no statement: a session whose agreement has a new text ends, and the next login signs it."""
+        asked: dict[str, tuple[Session, tuple[str, ...]]] = {}
+        for session in self._registry:
+            with contextlib.suppress(LoginRefused):
+                names = self._bench.agreements(session.grant)
+                if names and not session.signing:
+                    asked[session.id] = (session, names)
+        if not asked:
+            return
+        try:
+            new = await self._agreements.renewed(
+                (s.grant.person, name) for s, names in asked.values() for name in names
+            )
+        except StoreError as problem:
+            log.error("agreements_unavailable", reason=str(problem))
+            return
+        for session, names in asked.values():
+            texts = [new[key] for name in names if (key := (session.grant.person, name)) in new]
+            if texts:
+                titles = ", ".join(text.title for text in texts)
+                log.warning("agreement_renewed", session=session.id, grant=session.grant.id, agreements=titles)
+                session.finish(refusal("agreement", grant=session.grant.id, names=titles), f"not accepted: {titles}")
+
     async def _probe(self) -> None:
         if not self._recorder.healthy():
             self._recorder.probe()
@@ -211,6 +244,8 @@ class Watch:
         await self._keeper.look_at_releases()
         for session in self._registry:
             grant = session.grant
+            if session.signing:
+                continue
             if released := self._keeper.released(grant.database):
                 try:
                     refuse_released(self._bench.plan(grant), released)
@@ -237,7 +272,7 @@ class Watch:
             return
         for session in self._registry:
             grant = session.grant
-            if grant.database == database:
+            if grant.database == database and not session.signing:
                 try:
                     await self._keeper.credential(
                         grant, self._bench.plan(grant, snapshot), session.relay.talk.judge.policy.limits.sessions

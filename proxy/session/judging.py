@@ -132,11 +132,17 @@ class Bench:
         judges = self.for_grant(grant)
         return startup_settings(judges.policy, catalog.server_version_num, judges.limits)
 
+    def agreements(self, grant: Grant) -> tuple[str, ...]:
+        """See `opening.Judging`."""
+        return tuple(dict.fromkeys((*grant.terms.agreements, *self._current(grant).model.agreements)))
+
     def renew(self, registry: Registry) -> None:
         """Give every open session today's judge; end those that have none any more."""
         for session in registry:
             try:
                 judge = self.for_grant(session.grant)
+                if session.signing:
+                    continue
                 if session.relay.talk.observe and judge.policy.mode != "observe":
                     # It was opened without read-only and search_path: no policy can be enforced in it.
                     raise LoginRefused(refusal("enforced", policy=judge.policy.name))

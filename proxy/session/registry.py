@@ -46,6 +46,8 @@ class Session:
     deadline: float
     """When the grant ends, monotonic seconds."""
     cancel_upstream: Callable[..., None]
+    unhold: Callable[[], bool] = lambda: False
+    """Give up a statement that waits for another person's yes; whether one did."""
     address: str = ""
     file: Terms | None = None
     pauses: float = math.inf
@@ -54,6 +56,8 @@ class Session:
     """The same by the wall clock."""
     warned: float = math.inf
     """The last of WARN_BEFORE that was said, or lies before the session's beginning."""
+    signing: bool = False
+    """Whether it has no upstream and is only for accepting agreements."""
     look_at: float = 0.0
     """When `tick` has something to do at the earliest, monotonic seconds."""
 
@@ -86,7 +90,7 @@ class Session:
             self.warned = due
 
     def _limits(self, now: float) -> None:
-        talk, busy = self.relay.talk, self.relay.busy
+        talk, busy = self.relay.talk, self.relay.busy or self.relay.talk.waits
         limits = talk.meter.limits
         if limits.idle is not None and not busy and now - talk.active > limits.idle:
             self.finish(refusal("idle", seconds=limits.idle), "idle for too long")
@@ -100,13 +104,18 @@ class Session:
 
     def cancel(self) -> None:
         """The client asked to cancel; only what is running now can be meant."""
+        recording = self.relay.talk.recording
+
+        def recorded() -> None:
+            if recording.broken is None and not self.relay.ended and (not self.unhold() or self.relay.busy):
+                self.cancel_upstream()
+
         try:
-            self.relay.talk.recording.append(events.Cancel())
-            self.relay.talk.recording.flush()
+            recording.append(events.Cancel())
+            if recording.commit(recorded):
+                recorded()
         except RecordError as broken:
             self.relay.end(refusal("recording"), str(broken))
-            return
-        self.cancel_upstream()
 
 
 @dataclass(slots=True)
