@@ -29,12 +29,14 @@ from proxy.access.store import Store, StoreError
 from proxy.access.timekeeping import TimeFacts
 from proxy.cli.clock import verdict
 from proxy.cli.config import policy_findings
+from proxy.cli.database import prechecks_of
 from proxy.cli.options import ConfigOption, OutputOption
 from proxy.cli.output import NO, emit, styled
 from proxy.clock import SystemClock
 from proxy.config import Config, ConfigError, Database
 from proxy.policy.load import Policies
 from proxy.scram import ScramError, tls_server_end_point
+from proxy.session.checking import findings
 from recorder.journal import FREE_FLOOR
 
 Level = Literal["ok", "warn", "fail"]
@@ -83,6 +85,7 @@ async def _all(path: Path) -> list[Check]:
     ]
     for name, database in config.databases.items():
         checks += [check async for check in _database(name, database, _schemas(config, name))]
+        checks += [check async for check in _prechecks(config, name)]
     return checks
 
 
@@ -228,6 +231,21 @@ async def _database(name: str, database: Database, schemas: set[str]) -> AsyncIt
         yield Check("fail", what, f"{where}: {error}", "the connection was lost while asking")
     finally:
         connection.terminate()
+
+
+async def _prechecks(config: Config, database: str) -> AsyncIterator[Check]:
+    """Those that look at the world; a rollback note is a request's."""
+    names = [
+        name
+        for name in prechecks_of(config, database)
+        if name not in config.prechecks or config.prechecks[name].kind != "rollback_note"
+    ]
+    for found in await findings(config, database, names, SystemClock()):
+        what = f"precheck {found.name}"
+        if found.ok:
+            yield Check("ok", what, f"{database}: {found.why}")
+        else:
+            yield Check("warn", what, f"{database}: {found.why}", "grants that ask for it wait until it holds")
 
 
 async def _questions(

@@ -134,6 +134,7 @@ class Watch:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._steward.close()
 
     def reload_policies(self) -> None:
         """Read the policy files now, whether they seem changed or not."""

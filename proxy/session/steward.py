@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from proxy.access.evidence import Evidence
 from proxy.access.grants import Grants
 from proxy.access.model import Grant, Terms
 from proxy.access.requests import Requests
@@ -18,6 +19,7 @@ from proxy.access.stages import BY, Stages, due
 from proxy.access.store import Emit, Store
 from proxy.clock import Clock
 from proxy.config import Config, format_duration
+from proxy.session.checking import Checking
 
 log = structlog.get_logger()
 
@@ -40,6 +42,7 @@ class Steward:
         self._clock = clock
         self._requests = Requests(store, clock, emit, config.people.groups)
         self._stages = Stages(store, clock, emit)
+        self._checking = Checking(config, clock, Evidence(store, clock, emit, config.people.groups))
 
     async def round(self) -> None:
         """Look at everything once. Raises StoreError, RecordError: the next round tries again."""
@@ -48,7 +51,12 @@ class Steward:
         for grant in await self._stages.unfinished():
             await self._look_at(grant)
 
+    async def close(self) -> None:
+        """Let go of what is still looked at."""
+        await self._checking.close()
+
     async def _look_at(self, grant: Grant) -> None:
+        self._checking.consider(grant)
         now, file = self._clock.now(), self._terms(grant)
         after = due(grant, now, file)
         if after is None:
