@@ -30,7 +30,7 @@ SLACK: Final = 16 << 20
 LONGEST_JSON: Final = 64 << 10
 NOBODY: Final = frozenset({"", "root", "unknown", "daypass"})
 """Names that are nobody's: a note has to be by a human."""
-TROUBLE = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+TROUBLE = (OSError, TimeoutError, asyncpg.InterfaceError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,8 @@ async def look(name: str, check: Precheck | None, world: World) -> Finding:
         return Finding(name, False, no.why, no.evidence)
     except TimeoutError:
         return Finding(name, False, f"no answer within {format_duration(check.timeout)}")
+    except asyncpg.PostgresError as problem:
+        return Finding(name, False, f"the database refuses the question: {_line(problem)}")
     except TROUBLE as problem:
         return Finding(name, False, f"the database cannot be asked: {_line(problem)}")
     return Finding(name, True, why, evidence)
