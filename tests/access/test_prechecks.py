@@ -272,7 +272,13 @@ async def test_the_lag_of_a_streaming_replica_from_both_sides(primary: PostgresS
         hidden = await look("lag", check("replica_lag"), world(connects(primary, role, "looker-secret")))
         assert not hidden.ok
         assert f"is hidden from {role}: GRANT pg_monitor TO it" in hidden.why
+        with psycopg.connect(primary.dsn(), autocommit=True) as owner:
+            owner.execute("create table before_the_pause ()")
         with psycopg.connect(replica.dsn(), autocommit=True) as owner:
+            for _ in range(100):
+                if owner.execute("select pg_last_xact_replay_timestamp() is not null").fetchone() == (True,):
+                    break
+                await asyncio.sleep(0.1)
             owner.execute("select pg_wal_replay_pause()")
         with psycopg.connect(primary.dsn(), autocommit=True) as owner:
             for n in range(15):
