@@ -88,8 +88,8 @@ def create(
     now = SystemClock().now()
     lasts = length_of(length, chosen)
     starts_at = time_of(start, now)
-    _nothing_missing(chosen)
     found = _precheck(cfg, chosen, database, rollback_note, who(by))
+    _nothing_missing(chosen, found)
 
     wish = Wish(
         person=person,
@@ -315,26 +315,22 @@ def _observes(text: str) -> bool:
 
 
 def _precheck(cfg: Config, policy: Policy, database: str, note: str | None, by: str) -> list[Finding]:
-    """What the policy's prechecks find now; where one does not hold, the answer is no."""
+    """What the policy's prechecks find now."""
     names = policy.model.prechecks
-    if not names:
-        return []
-    found = asyncio.run(findings(cfg, database, names, SystemClock(), note=note, note_by=by))
-    if failing := [each for each in found if not each.ok]:
-        told = "; ".join(f"{each.name}: {each.why}" for each in failing)
-        hint = "mend it and try again; or `daypass request create`, and an approver may override when it is to start"
-        fail(NO, f"the policy {policy.name} asks for prechecks that do not hold: {told}", hint)
-    return found
+    return asyncio.run(findings(cfg, database, names, SystemClock(), note=note, note_by=by)) if names else []
 
 
-def _nothing_missing(policy: Policy) -> None:
-    """What the policy asks for beside the operator's word cannot be given in this version: then the answer is no."""
+def _nothing_missing(policy: Policy, found: list[Finding]) -> None:
+    """What the policy asks for beside the operator's word is not the operator's to give: then the answer is no."""
     model = policy.model
     missing = []
     if model.approvals is not None and model.approvals.count > 0:
         missing.append(f"{model.approvals.count} approval(s) by another person")
     if model.agreements:
         missing.append(f"the agreement {', '.join(model.agreements)}")
+    failing = [f"{each.name} ({each.why})" for each in found if not each.ok]
+    if failing:
+        missing.append(f"prechecks that do not hold: {', '.join(failing)}")
     if missing:
-        hint = "this version of daypass cannot collect these yet; a policy without them can be granted"
+        hint = "ask with `daypass request create`: others approve it, and it starts when everything holds"
         fail(NO, f"the policy {policy.name} asks for {' and '.join(missing)}", hint)

@@ -48,8 +48,8 @@ def house(make_house: Callable[..., House], tmp_path: Path) -> House:
 def test_a_grant_waits_says_why_and_is_overridden_by_an_approver(house: House) -> None:
     code, _, said = daypass(house, "grant", "create", "--person", "jo", *WISH, "--reason", "x", "--by", "sam")
     assert code == 1
-    assert "freeze: no-freeze ended with exit code 1: a freeze until monday" in said
-    assert "note: the request has no rollback note" in said
+    assert "freeze (no-freeze ended with exit code 1: a freeze until monday)" in said
+    assert "note (the request has no rollback note" in said
     assert "calm" not in said
     assert daypass(house, "grant", "list")[1] == []
 
