@@ -28,6 +28,7 @@ from proxy.access.kills import Kills
 from proxy.access.removals import Removals
 from proxy.access.stages import Stages
 from proxy.access.store import Store, StoreError
+from proxy.access.timekeeping import Steady, TimeFacts, boot
 from proxy.access.tokens import Tokens
 from proxy.clock import Clock, SystemClock
 from proxy.config import Config, checkpoint_file, load
@@ -57,6 +58,7 @@ from proxy.session.sharing import Sharing
 from proxy.session.steward import Steward
 from proxy.session.talk import Tally
 from proxy.session.telling import teller
+from proxy.session.timekeeper import Timekeeper
 from proxy.tasks import spawn
 from recorder.journal import Recorder, RecordError, Turns
 from recorder.pack import Form
@@ -151,22 +153,25 @@ async def _run(
     boss: tuple[socket.socket, Charter] | None,
     traces: Traces | None,
 ) -> int:
-    grants = Grants(store, clock)
+    emit = teller(config.recording.dir, clock.now)
+    facts, started = TimeFacts(store, clock, emit), boot()
+    kept = await facts.read()
+    steady = Steady(clock, kept, started)
+    grants = Grants(store, steady)
     identity, secret = await store.identity()
     keeper = Keeper(config, identity, secret)
     bench = Bench(Policies(config.policies), secret, identity, keeper.is_for)
-    registry = Registry(clock, commons)
-    emit = teller(config.recording.dir, clock.now)
+    registry = Registry(steady, commons)
     tally, counts = Tally(), Counts()
-    alerts = Alerts(store, clock, emit)
+    alerts = Alerts(store, steady, emit)
     room = max(1, config.limits.connections // (2 * config.workers))
     patience = Patience(clock, room=room, most=min(LONGEST, config.login_timeout / 3))
     workers = Workers()
     starting = spawn(workers.start(), name="judging processes")
-    tokens, dialler = Tokens(store, clock, emit), Dialler()
+    tokens, dialler = Tokens(store, steady, emit), Dialler()
     proofs = Proofs(
         config=config,
-        clock=clock,
+        clock=steady,
         grants=grants,
         tokens=tokens,
         keeper=keeper,
@@ -175,10 +180,11 @@ async def _run(
         doors=dialler,
         port=lambda: listener.port,
     )
-    removals = Removals(store, clock, emit)
-    removal = Removal(Stages(store, clock, emit), removals, alerts, proofs, clock, counts.alert)
-    holding = Holding(Holds(store, clock, emit), clock)
-    agreements = Agreements(store, clock, Texts(config.agreements), emit)
+    removals = Removals(store, steady, emit)
+    removal = Removal(Stages(store, steady, emit), removals, alerts, proofs, steady, counts.alert)
+    holding = Holding(Holds(store, steady, emit), steady)
+    agreements = Agreements(store, steady, Texts(config.agreements), emit)
+    steward = Steward(config, store, steady, emit, bench.terms, withdrawn=bench.withdrawn, counted=counts.alert)
     watch = Watch(
         config=config,
         recorder=recorder,
@@ -189,7 +195,8 @@ async def _run(
         bench=bench,
         keeper=keeper,
         counts=counts,
-        steward=Steward(config, store, clock, emit, bench.terms, withdrawn=bench.withdrawn, counted=counts.alert),
+        timekeeper=Timekeeper(steady, facts, registry, started, kept.accepted),
+        steward=steward,
         removal=removal,
         holding=holding,
         agreements=agreements,
@@ -198,10 +205,10 @@ async def _run(
     registry.elsewhere = post.ask_to_cancel
     watch.catalog_changed = post.ask_to_look
     watch.reload_policies()
-    server = Server(config, recorder, registry, bench, watch)
+    server = Server(config, recorder, registry, bench, watch, steady)
     desk = Desk(
         config=config,
-        clock=clock,
+        clock=steady,
         grants=grants,
         agreements=agreements,
         tokens=tokens,
@@ -233,6 +240,7 @@ async def _run(
         dropped=lambda: listener.refused,
         ready=lambda: server.ready() is None,
         recording=recorder.healthy,
+        clock=steady.apart,
         free=lambda: recorder.free,
         reserved=lambda: recorder.reserved,
         syncs=lambda: recorder.syncs,

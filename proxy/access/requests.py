@@ -22,6 +22,7 @@ from proxy.access.approvals import Voice
 from proxy.access.grants import GrantError, GrantNotFound, Grants, network_of, new_id, one_line
 from proxy.access.model import Grant, Request, Terms, check_step, clock_time, person_key
 from proxy.access.store import Emit, Store
+from proxy.access.timekeeping import refuse_wrong_clock
 from proxy.clock import Clock
 
 _COLUMNS: Final = [tables.requests.c[field.name] for field in dataclasses.fields(Request)]
@@ -97,6 +98,7 @@ class Requests:
             state="requested",
         )
         async with self._store.write() as connection:
+            await refuse_wrong_clock(connection, now)
             await refuse_disabled(connection, request.person)
             await refuse_disabled(connection, request.created_by)
             if not overlap and (problem := await _overlap(connection, request, now)):
@@ -208,6 +210,7 @@ class Requests:
 
     async def _open(self, connection: AsyncConnection, id: str, now: datetime) -> Request:
         """The request, where it can still be decided. Raises GrantError."""
+        await refuse_wrong_clock(connection, now)
         request = await _get(connection, id)
         standing = request.standing(now)
         if standing == "lapsed":

@@ -72,7 +72,7 @@ def schema() -> None:
 
 
 def policy_findings(config: settings.Config) -> list[Finding]:
-    """What is wrong with the policy files, and policies that name a database which does not exist."""
+    """What is wrong with the policy files, and policies that name a database or precheck which does not exist."""
     policies = Policies(config.policies)
     found = list(policies.load())
     for name in policies.names():
@@ -82,6 +82,12 @@ def policy_findings(config: settings.Config) -> list[Finding]:
                 hint = f" (did you mean {guess}?)" if guess else f"; there are: {', '.join(config.databases)}"
                 file = str(config.policies / f"{name}.yaml")
                 found.append(Finding(file, 0, "databases", f"{config.file} has no database {database}{hint}"))
+        for precheck in policies.get(name).model.prechecks:
+            if precheck not in config.prechecks:
+                guess = settings.nearest(precheck, config.prechecks)
+                hint = f" (did you mean {guess}?)" if guess else ": its grants would wait for ever"
+                file = str(config.policies / f"{name}.yaml")
+                found.append(Finding(file, 0, "prechecks", f"{config.file} has no precheck {precheck}{hint}"))
     return found
 
 

@@ -16,7 +16,9 @@ from rich.console import Console
 from rich.text import Text
 
 from proxy import catalog
+from proxy.access.evidence import Kept
 from proxy.access.model import Grant
+from proxy.access.prechecks import Finding
 from proxy.access.removals import Proof
 from proxy.access.requests import Wish
 from proxy.access.reviews import Review
@@ -31,9 +33,11 @@ from proxy.cli.grant_view import (
     files_of,
     left,
     plain,
+    plain_prechecks,
     plain_proofs,
     proof_fields,
     show_login,
+    show_prechecks,
     state_of,
 )
 from proxy.cli.options import ByOption, ConfigOption, OutputOption, load_config, who
@@ -44,6 +48,7 @@ from proxy.clock import SystemClock
 from proxy.config import Config
 from proxy.policy.load import Policies, PolicyError, parse
 from proxy.policy.model import Policy
+from proxy.session.checking import findings
 from proxy.session.ephemeral import TROUBLE, Keeper, connections
 from proxy.session.judging import Bench
 
@@ -74,6 +79,9 @@ def create(
         int | None, typer.Option("--max-sessions", min=1, help="At most so many sessions at once.")
     ] = None,
     single_use: Annotated[bool, typer.Option("--single-use", help="The token opens one session, and no more.")] = False,
+    rollback_note: Annotated[
+        str | None, typer.Option("--rollback-note", help="What the owner does if something goes wrong.")
+    ] = None,
     form: FormOption = None,
     by: ByOption = None,
 ) -> None:
@@ -87,7 +95,8 @@ def create(
     now = SystemClock().now()
     lasts = length_of(length, chosen)
     starts_at = time_of(start, now)
-    _nothing_missing(chosen)
+    found = _precheck(cfg, chosen, database, rollback_note, who(by))
+    _nothing_missing(chosen, found)
 
     wish = Wish(
         person=person,
@@ -101,11 +110,15 @@ def create(
         length=timedelta(seconds=lasts),
         starts_at=starts_at,
         bind_ip=bind_ip,
+        rollback_note=rollback_note,
     )
 
     async def make(access: Access) -> tuple[Grant, str]:
         request = await access.requests.create(wish, by=who(by), lapse=timedelta(hours=1), overlap=True)
         _, grant = await access.requests.approve_at_once(request.id, by=who(by), reason=reason)
+        # Those of a grant that starts later are looked at again then.
+        if found and await access.evidence.keep(grant, found, final=grant.starts_at <= grant.created_at, by=who(by)):
+            grant = await access.grants.get(grant.id)
         return grant, await access.grants.rotate(grant.id, by=who(by))
 
     grant, token = with_access(cfg, make)
@@ -174,10 +187,15 @@ def show(config: ConfigOption, output: OutputOption, grant: GrantArgument) -> No
     cfg = load_config(config)
     now = SystemClock().now()
 
-    async def look(access: Access) -> tuple[Grant, list[Proof], Review | None]:
-        return await access.grants.get(grant), await access.removals.of(grant), await access.reviews.of(grant)
+    async def look(access: Access) -> tuple[Grant, list[Kept], list[Proof], Review | None]:
+        return (
+            await access.grants.get(grant),
+            await access.evidence.of(grant),
+            await access.removals.of(grant),
+            await access.reviews.of(grant),
+        )
 
-    found, proofs, reviewed = with_access(cfg, look)
+    found, kept, proofs, reviewed = with_access(cfg, look)
     file = files_of(cfg)(found)
     if _observes(found.policy_text):
         warn(f"the policy {found.policy} is in mode: observe: everything is recorded and nothing refused")
@@ -185,14 +203,16 @@ def show(config: ConfigOption, output: OutputOption, grant: GrantArgument) -> No
     def table(console: Console) -> None:
         console.print(styled(f"Grant {found.id}", "bold"))
         facts(found, now, file)(console)
+        show_prechecks(console, found, kept)
         said = f"{reviewed.verdict}, by {reviewed.by} at {rfc3339(reviewed.at)}: {reviewed.note}" if reviewed else None
         fields([*proof_fields(proofs), ("reviewed", said)])(console)
         console.print(styled("\nThe policy as it was granted:", "bold"))
         for line in found.policy_text.rstrip().splitlines():
             console.print(f"  {line}")
 
-    data = plain(found, now, file) | {"removal": plain_proofs(proofs), "policy_text": found.policy_text}
-    emit(data | {"review": plain_review(reviewed) if reviewed else None}, output, table)
+    data = plain(found, now, file) | {"prechecks": plain_prechecks(found, kept), "removal": plain_proofs(proofs)}
+    data |= {"review": plain_review(reviewed) if reviewed else None, "policy_text": found.policy_text}
+    emit(data, output, table)
 
 
 @app.command()
@@ -257,6 +277,29 @@ def revoke(
     emit(plain(after, max(now, after.revoked_at or now)) | {"already_revoked": already}, output, table)
 
 
+@app.command()
+def override(
+    config: ConfigOption,
+    output: OutputOption,
+    grant: GrantArgument,
+    reason: Annotated[str, typer.Option("--reason", help="Why it may start all the same; it stands in the record.")],
+    by: ByOption = None,
+) -> None:
+    """Let a grant start though its prechecks do not hold. Only who might approve it, never who asked.
+
+    Example: daypass grant override g-7k3m9x2q --reason 'the replica is being rebuilt; agreed with anna' --by olga
+    """
+    cfg = load_config(config)
+    found, failed = with_access(cfg, lambda access: access.evidence.override(grant, by=who(by), reason=reason))
+
+    def table(console: Console) -> None:
+        console.print(styled(f"Grant {found.id} of {found.person} need not wait any more for:", "bold"))
+        for name, why in failed.items():
+            console.print(f"  {name}: {why}")
+
+    emit(plain(found, SystemClock().now()) | {"overridden": failed}, output, table)
+
+
 app.command()(review)
 
 
@@ -299,16 +342,23 @@ def _observes(text: str) -> bool:
         return False
 
 
-def _nothing_missing(policy: Policy) -> None:
-    """What the policy asks for beside the operator's word cannot be given in this version: then the answer is no."""
+def _precheck(cfg: Config, policy: Policy, database: str, note: str | None, by: str) -> list[Finding]:
+    """What the policy's prechecks find now."""
+    names = policy.model.prechecks
+    return asyncio.run(findings(cfg, database, names, SystemClock(), note=note, note_by=by)) if names else []
+
+
+def _nothing_missing(policy: Policy, found: list[Finding]) -> None:
+    """What the policy asks for beside the operator's word is not the operator's to give: then the answer is no."""
     model = policy.model
     missing = []
     if model.approvals is not None and model.approvals.count > 0:
         missing.append(f"{model.approvals.count} approval(s) by another person")
     if model.agreements:
         missing.append(f"the agreement {', '.join(model.agreements)}")
-    if model.prechecks:
-        missing.append(f"the precheck {', '.join(model.prechecks)}")
+    failing = [f"{each.name} ({each.why})" for each in found if not each.ok]
+    if failing:
+        missing.append(f"prechecks that do not hold: {', '.join(failing)}")
     if missing:
-        hint = "this version of daypass cannot collect these yet; a policy without them can be granted"
+        hint = "ask with `daypass request create`: others approve it, and it starts when everything holds"
         fail(NO, f"the policy {policy.name} asks for {' and '.join(missing)}", hint)

@@ -15,6 +15,7 @@ from urllib.parse import quote
 from rich.console import Console
 from rich.text import Text
 
+from proxy.access.evidence import Kept
 from proxy.access.model import Grant, Terms
 from proxy.access.removals import Proof
 from proxy.cli.output import fields, note, rfc3339, styled
@@ -159,3 +160,35 @@ def plain(grant: Grant, now: datetime, file: Terms | None = None) -> dict[str, A
         "review_due": rfc3339(grant.review_due),
         "reviewed_at": rfc3339(grant.reviewed_at),
     }
+
+
+def show_prechecks(console: Console, grant: Grant, kept: list[Kept]) -> None:
+    """What was found of the prechecks that a grant asks for."""
+    if not grant.terms.prechecks:
+        return
+    console.print(styled("\nPrechecks:", "bold"))
+    for row in plain_prechecks(grant, kept):
+        mark, style = ("ok  ", "green") if row["ok"] else ("FAIL", "bold red") if row["at"] else ("?   ", "yellow")
+        console.print(Text.assemble((f"  {mark}", style), f"  {row['name']}: {row['why']}"))
+        if row["overridden_by"]:
+            console.print(f"        overridden by {row['overridden_by']}: {row['override_reason']}")
+
+
+def plain_prechecks(grant: Grant, kept: list[Kept]) -> list[dict[str, Any]]:
+    """The same for programs."""
+    known = {row.name: row for row in kept}
+    found = []
+    for name in grant.terms.prechecks:
+        row = known.get(name)
+        found.append(
+            {
+                "name": name,
+                "ok": row.ok if row else None,
+                "at": rfc3339(row.at) if row else None,
+                "why": row.why if row else "not looked at yet: it is when the grant is to start",
+                "evidence": row.evidence if row else {},
+                "overridden_by": row.overridden_by if row else None,
+                "override_reason": row.override_reason if row else None,
+            }
+        )
+    return found

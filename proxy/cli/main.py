@@ -33,6 +33,7 @@ NOUNS = {
     "policy": "Check, show and try policies.",
     "request": "Ask for access; approve, deny and withdraw requests.",
     "grant": "Give, list and end temporary access.",
+    "clock": "The time that grants begin and end by.",
     "hold": "Statements that wait for another person's yes.",
     "person": "Disable and enable people.",
     "session": "Who is and was connected.",

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import NoReturn, TypeVar
 
 from proxy.access.alerts import Alerts
+from proxy.access.evidence import Evidence
 from proxy.access.grants import GrantError, GrantNotFound, Grants
 from proxy.access.holds import Holds
 from proxy.access.people import People
@@ -44,6 +45,7 @@ class Access:
     removals: Removals
     reviews: Reviews
     alerts: Alerts
+    evidence: Evidence
 
 
 def where() -> str:
@@ -73,6 +75,7 @@ def with_access(cfg: Config, action: Callable[[Access], Awaitable[T]]) -> T:
                 removals=Removals(store, clock, emit),
                 reviews=Reviews(store, clock, emit, groups, cfg.reviews.from_),
                 alerts=Alerts(store, clock, emit),
+                evidence=Evidence(store, clock, emit, groups),
             )
             return await action(access)
         finally:

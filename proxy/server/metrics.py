@@ -41,6 +41,7 @@ class Gauges:
     dropped: Callable[[], int]
     ready: Callable[[], bool]
     recording: Callable[[], bool]
+    clock: Callable[[], float]
     free: Callable[[], int]
     reserved: Callable[[], int]
     syncs: Callable[[], int]
@@ -107,6 +108,7 @@ class Metrics:
             _gauge("daypass_ready", "1 when sessions can be served and recorded.", ready, "max"),
             _gauge("daypass_workers", "Workers that can serve and record sessions.", ready, "sum"),
             _gauge("daypass_recording_healthy", "1 while recordings can be written.", gauges.recording(), "min"),
+            _gauge("daypass_clock_apart_seconds", "How far the wall clock was set.", abs(gauges.clock()), "max"),
             _gauge("daypass_recording_free_bytes", "Bytes free for recordings.", gauges.free(), "min"),
             _gauge("daypass_recording_reserve_bytes", "Bytes kept for session ends.", gauges.reserved(), "min"),
             _counter("daypass_recording_syncs", "Group commits.", gauges.syncs()),

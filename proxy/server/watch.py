@@ -31,6 +31,7 @@ from proxy.session.refusals import LoginRefused, refusal
 from proxy.session.registry import Registry, Session
 from proxy.session.removal import Removal
 from proxy.session.steward import Steward
+from proxy.session.timekeeper import Timekeeper
 from proxy.tasks import spawn
 from recorder.files import RecordError
 from recorder.journal import Recorder
@@ -51,6 +52,7 @@ PROBE_EVERY: Final = 1.0
 ROLES_EVERY: Final = 1.0
 STEWARD_EVERY: Final = 1.0
 REMOVALS_EVERY: Final = 1.0
+CLOCK_EVERY: Final = 1.0
 
 
 class Watch:
@@ -70,6 +72,7 @@ class Watch:
         counts: Counts,
         steward: Steward,
         removal: Removal,
+        timekeeper: Timekeeper,
         holding: Holding,
         agreements: Agreements,
     ) -> None:
@@ -84,6 +87,7 @@ class Watch:
         self._counts = counts
         self._steward = steward
         self._removal = removal
+        self._timekeeper = timekeeper
         self._holding = holding
         self._agreements = agreements
         self._tasks: list[asyncio.Task[None]] = []
@@ -113,6 +117,7 @@ class Watch:
             ("holds", GRANTS_EVERY, self._holding.round),
             ("steward", STEWARD_EVERY, self._stages),
             ("removals", REMOVALS_EVERY, self._removals),
+            ("clock", CLOCK_EVERY, self._timekeeper.round),
             ("spent", SPENT_EVERY, self.save_spent),
         ]
         for name, every, what in rounds:
@@ -140,6 +145,7 @@ class Watch:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._steward.close()
 
     def reload_policies(self) -> None:
         """Read the policy files now, whether they seem changed or not."""

@@ -226,6 +226,9 @@ async def _admit(channel: Channel, desk: Desk, grant: Grant, database: str) -> t
     A grant that only waits for its time lets its person in to sign.
     """
     failing = await desk.grants.failing(grant.id) if grant.unchecked else ""
+    closed = desk.accepting()
+    if closed is not None and closed.reason == "clock":
+        raise LoginRefused(closed)
     now, address, file = desk.clock.now(), channel.address, desk.judging.terms(grant)
     no = admission(grant, now=now, database=database, address=address, file=file, failing=failing)
     early = no is not None and no.reason == "waiting"
@@ -235,7 +238,6 @@ async def _admit(channel: Channel, desk: Desk, grant: Grant, database: str) -> t
     unsigned = await signing.pending(desk, grant) if no is None or early else []
     if no is not None and not unsigned:
         raise LoginRefused(refusal("admission", text=no.text, hint=no.hint), no.reason)
-    closed = desk.accepting()
     if closed is not None:
         raise LoginRefused(closed)
     return desk.judging.for_grant(grant), unsigned

@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from proxy.access.alerts import Alerts
+from proxy.access.evidence import Evidence
 from proxy.access.grants import Grants
 from proxy.access.model import Grant, Terms
 from proxy.access.people import People
@@ -22,6 +23,7 @@ from proxy.access.stages import BY, Stages, due
 from proxy.access.store import Emit, Store
 from proxy.clock import Clock
 from proxy.config import Config, format_duration
+from proxy.session.checking import Checking
 
 log = structlog.get_logger()
 
@@ -40,8 +42,8 @@ class Steward:
         withdrawn: Callable[[Grant], tuple[str, float] | None] = lambda _: None,
         counted: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`terms`: what a grant's policy file says now; `withdrawn`: why its policy is no more, and for how many seconds
-        that must last; `counted`: an alert."""
+        """`terms`: what a grant's policy file says now; `withdrawn`: why its policy is no more, and for how long
+        (seconds) that must last; `counted`: an alert."""
         self._config = config
         self._terms = terms
         self._clock = clock
@@ -56,6 +58,7 @@ class Steward:
         self._alerts = Alerts(store, clock, emit)
         self._requests = Requests(store, clock, emit, config.people.groups)
         self._stages = Stages(store, clock, emit)
+        self._checking = Checking(config, clock, Evidence(store, clock, emit, config.people.groups))
 
     async def round(self) -> None:
         """Look at everything once. Raises StoreError, RecordError: the next round tries again."""
@@ -99,7 +102,12 @@ class Steward:
         soon = glass.review_within if emergency and glass is not None else None
         return due_at(ended, within=self._config.reviews.within, break_glass=soon)
 
+    async def close(self) -> None:
+        """Let go of what is still looked at."""
+        await self._checking.close()
+
     async def _look_at(self, grant: Grant) -> None:
+        self._checking.consider(grant)
         now, file = self._clock.now(), self._terms(grant)
         after = due(grant, now, file)
         if after is None:
