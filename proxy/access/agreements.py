@@ -292,7 +292,8 @@ class Agreements:
 
     async def _keep(self, connection: AsyncConnection, text: Text) -> None:
         table = tables.agreement_texts
-        if (await connection.execute(sa.select(table.c.name).where(table.c.sha256 == text.sha256))).first():
+        same = sa.select(table.c.name).where(table.c.sha256 == text.sha256, table.c.name == text.name)
+        if (await connection.execute(same)).first():
             return
         values = {"sha256": text.sha256, "name": text.name, "version": text.version, "text": text.text}
         try:

@@ -132,7 +132,7 @@ agreement_texts = Table(
     "agreement_texts",
     metadata,
     Column("sha256", Text, primary_key=True),
-    Column("name", Text, nullable=False),
+    Column("name", Text, primary_key=True),
     Column("version", Text, nullable=False),
     Column("text", Text, nullable=False),
     Column("first_seen", Utc, nullable=False),

@@ -93,7 +93,7 @@ def begin(channel: Channel, desk: Desk, grant: Grant, judge: Judges, asked: Star
         )  # fmt: skip
         log.info("agreement_accepted", session=name, grant=grant.id, agreement=text.name, sha256=text.sha256)
 
-    signs = SigningJudge(judge.policy, Limits(idle=judge.limits.idle))
+    signs = SigningJudge(judge.policy, Limits().model_copy(update={"idle": judge.limits.idle}))
     signs.waits_for = unsigned[0].title
 
     def waits_for(words: str) -> None:

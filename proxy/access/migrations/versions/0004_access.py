@@ -78,7 +78,7 @@ def upgrade() -> None:
     op.create_table(
         "agreement_texts",
         sa.Column("sha256", sa.Text, primary_key=True),
-        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("name", sa.Text, primary_key=True),
         sa.Column("version", sa.Text, nullable=False),
         sa.Column("text", sa.Text, nullable=False),
         sa.Column("first_seen", time, nullable=False),
