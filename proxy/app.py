@@ -22,6 +22,7 @@ import uvloop
 
 from proxy.access.agreements import Agreements, Texts
 from proxy.access.grants import Grants
+from proxy.access.holds import Holds
 from proxy.access.kills import Kills
 from proxy.access.store import Store, StoreError
 from proxy.clock import Clock, SystemClock
@@ -41,6 +42,7 @@ from proxy.server.tracing import Traces
 from proxy.server.watch import Watch
 from proxy.session.commons import Commons
 from proxy.session.ephemeral import Keeper
+from proxy.session.holding import Holding
 from proxy.session.judging import Bench
 from proxy.session.opening import Desk, open_session
 from proxy.session.registry import Registry
@@ -48,7 +50,7 @@ from proxy.session.steward import Steward
 from proxy.session.talk import Tally
 from proxy.session.telling import teller
 from proxy.tasks import spawn
-from recorder.journal import Recorder, RecordError
+from recorder.journal import Recorder, RecordError, Turns
 
 log = structlog.get_logger()
 
@@ -93,6 +95,7 @@ async def _serve(
         log.error("state_unavailable", reason=str(problem))
         return 3
     try:
+        loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as closing:
             recorder = Recorder(
                 config.recording.dir,
@@ -101,6 +104,9 @@ async def _serve(
                 microseconds=clock.microseconds,
                 fatal=lambda reason: log.error("recording_unwritable", reason=reason),
                 lock=boss is None,
+                free_floor=config.recording.min_free,
+                reserved=config.recording.reserve,
+                turns=Turns(loop.call_soon, loop.call_soon_threadsafe),
             )
             closing.callback(recorder.close)
             for found in recorder.recovered:
@@ -136,10 +142,11 @@ async def _run(
     keeper = Keeper(config, identity, secret)
     bench = Bench(Policies(config.policies), secret, identity, keeper.is_for)
     registry = Registry(clock, commons)
+    emit = teller(config.recording.dir, clock.now)
     tally, counts = Tally(), Counts()
     workers = Workers()
     starting = spawn(workers.start(), name="judging processes")
-    emit = teller(config.recording.dir, clock.now)
+    holding = Holding(Holds(store, clock, emit), clock)
     agreements = Agreements(store, clock, Texts(config.agreements), emit)
     watch = Watch(
         config=config,
@@ -150,7 +157,8 @@ async def _run(
         bench=bench,
         keeper=keeper,
         counts=counts,
-        steward=Steward(config, store, clock, emit),
+        holding=holding,
+        steward=Steward(config, store, clock, emit, bench.terms),
         agreements=agreements,
     )
     post = Post(commons.folder, commons.place, cancel=registry.cancel_here, look=watch.look_at)
@@ -164,6 +172,7 @@ async def _run(
         grants=grants,
         agreements=agreements,
         workers=workers,
+        holding=holding,
         recorder=recorder,
         judging=bench,
         upstreams=Dialler(),
@@ -187,6 +196,9 @@ async def _run(
         dropped=lambda: listener.refused,
         ready=lambda: server.ready() is None,
         recording=recorder.healthy,
+        free=lambda: recorder.free,
+        reserved=lambda: recorder.reserved,
+        syncs=lambda: recorder.syncs,
         databases=lambda: {name: bench.catalog(name) is not None for name in config.databases},
     )
 

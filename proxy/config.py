@@ -26,9 +26,10 @@ from pydantic import (
     model_validator,
 )
 
-from proxy.config_access import BesideFile, Name, Notify, People, Precheck, Requests, Reviews
+from proxy.config_access import BesideFile, Name, People, Precheck, Requests, Reviews
 from proxy.config_access import Section as _Model
 from proxy.config_access import beside as _beside
+from proxy.config_notify import Notify
 from proxy.units import Duration, Size, format_duration, format_size, parse_duration, parse_size
 from proxy.yaml_file import Finding, FindingsError, Lines, findings, line_of, nearest, parse_yaml, read_text, read_yaml
 
@@ -160,6 +161,8 @@ class Recording(_Model):
     dir: BesideFile = Field(default=Path("recordings"), validate_default=True)
     durability: Literal["write", "fsync"] = "write"
     results: Results = "counts"
+    min_free: Size = Field(default=64 << 20, ge=0)
+    reserve: Size = Field(default=8 << 20, ge=0, le=1 << 30)
 
 
 class Metrics(_Model):

@@ -1,4 +1,4 @@
-"""The part of config.yaml that is about people and time: groups, agreements, requests, prechecks, reviews, notices.
+"""The part of config.yaml that is about people and time: groups, agreements, requests, prechecks, reviews.
 
 Only shapes; `config` reads them, and `access` and `session` act on them.
 """
@@ -82,35 +82,6 @@ class Reviews(Section):
 
     within: Duration = Field(default=7 * 86_400.0, gt=0)
     from_: list[Name] = Field(default=[], alias="from")
-
-
-class Smtp(Section):
-    """A mail for each step."""
-
-    host: Name
-    port: int = Field(default=587, ge=1, le=65535)
-    tls: Literal["starttls", "tls", "disable"] = "starttls"
-    user: Name | None = None
-    sender: Annotated[str, Field(alias="from", min_length=3)]
-    to: list[Name] = Field(min_length=1)
-
-
-class Notify(Section):
-    """One place that is told of steps: a webhook, a mailbox or a command. `events` are globs of step names."""
-
-    webhook: Name | None = None
-    form: Literal["json", "slack"] = "json"
-    smtp: Smtp | None = None
-    command: list[Name] = []
-    events: list[Name] = ["*"]
-    secret_env: Name | None = None
-    secret_file: BesideFile | None = None
-
-    @model_validator(mode="after")
-    def _one(self) -> Notify:
-        if sum((self.webhook is not None, self.smtp is not None, bool(self.command))) != 1:
-            raise ValueError("one of webhook, smtp and command")
-        return self
 
 
 class People(Section):

@@ -54,7 +54,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     play.add_argument("file", help="a recording in its folder")
     play.add_argument("--speed", type=float, default=1.0)
-    play.add_argument("--max-idle", type=float, default=MAX_IDLE, help="seconds; longer pauses are cut to this")
+    play.add_argument(
+        "--idle-limit", "--max-idle", dest="max_idle", type=float, default=MAX_IDLE,
+        help="seconds; longer pauses are cut to this",
+    )  # fmt: skip
+    play.add_argument("--at", metavar="PLACE", help="from 1:30, 90s, #12 or 2026-01-05T09:00:00Z on")
     play.add_argument("--no-wait", action="store_true", help="print it all at once")
     play.add_argument("--public-key", type=Path)
     play.set_defaults(run=_replay)
@@ -86,6 +90,7 @@ def _replay(options: argparse.Namespace) -> int:
         speed=options.speed,
         max_idle=options.max_idle,
         wait=not options.no_wait,
+        at=options.at,
         public_key=options.public_key,
     )
 

@@ -12,13 +12,16 @@ from typing import Any
 
 import msgspec
 
-from recorder import events
+from recorder import events, reading
 
 _KINDS: dict[str, type[events.Event]] = {
     "session.start": events.SessionStart,
     "statement": events.Statement,
     "outcome": events.Outcome,
+    "hold": events.HoldEvent,
+    "rows": events.Rows,
     "notice": events.Notice,
+    "notification": events.Notification,
     "cancel": events.Cancel,
     "session.end": events.SessionEnd,
     "login": events.Login,
@@ -58,22 +61,45 @@ def read(path: Path) -> Iterator[Entry]:
     first: datetime | None = None
     offset = 0.0
     for raw in lines(path):
-        try:
-            header = msgspec.json.decode(raw, type=_Header)
-            event = _event(raw, header.event)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            continue
-        first = first or header.at
-        offset = max(offset, (header.at - first).total_seconds())
-        yield Entry(header.seq, header.at, offset, event)
+        one = entry(raw, first, offset)
+        if one is not None:
+            first, offset = first or one.at, one.offset
+            yield one
+
+
+def entry(raw: bytes, first: datetime | None, offset: float) -> Entry | None:
+    """One line; None where it is none of a recording. `first` is the time of the first one (None: this is it),
+    `offset` that of the one before."""
+    try:
+        header = msgspec.json.decode(raw, type=_Header)
+        event = _event(raw, header.event)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return Entry(header.seq, header.at, max(offset, (header.at - (first or header.at)).total_seconds()), event)
+
+
+def texts(of: Entry) -> list[str]:
+    """What can be searched for in an entry: what was said, by whom and to whom."""
+    event = of.event
+    match event:
+        case events.Statement():
+            return [event.sql, event.reason, event.rule or "", *(str(value) for value in event.params or ())]
+        case events.Outcome():
+            return [event.error, event.sqlstate or ""]
+        case events.Rows():
+            return [str(value) for row in event.values or () for value in row] + [
+                str(line) for line in event.copy or ()
+            ]
+        case events.Notice():
+            return [event.text, event.sqlstate]
+        case events.SessionEnd():
+            return [event.reason, event.detail or ""]
+    return []
 
 
 def lines(path: Path) -> Iterator[bytes]:
     """The whole lines of a recording, decoded from however it is stored, without their newlines."""
-    with path.open("rb") as file:
-        for raw in file:
-            if raw.endswith(b"\n"):
-                yield raw[:-1]
+    return (raw for _, raw in reading.lines(path))
 
 
 def _event(raw: bytes, name: str) -> events.Event | Other:

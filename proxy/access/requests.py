@@ -111,11 +111,20 @@ class Requests:
 
     async def all(self, *, pending: bool = False, limit: int = 1000) -> list[Request]:
         """Requests, the newest first; `pending`: only those that wait for a decision."""
-        query = sa.select(*_COLUMNS).order_by(tables.requests.c.created_at.desc(), tables.requests.c.id).limit(limit)
-        if pending:
-            query = query.where(tables.requests.c.state == "requested", tables.requests.c.lapses_at > self._clock.now())
+        columns = tables.requests.c
+        query = sa.select(*_COLUMNS).where(*self._those(pending)).order_by(columns.created_at.desc(), columns.id)
         async with self._store.read() as connection:
-            return [_request(row) for row in (await connection.execute(query)).mappings()]
+            return [_request(row) for row in (await connection.execute(query.limit(limit))).mappings()]
+
+    async def count(self, *, pending: bool = False) -> int:
+        """How many `all` would be without a limit."""
+        query = sa.select(sa.func.count()).select_from(tables.requests).where(*self._those(pending))
+        async with self._store.read() as connection:
+            return int((await connection.execute(query)).scalar_one())
+
+    def _those(self, pending: bool) -> list[sa.ColumnElement[bool]]:
+        columns = tables.requests.c
+        return [columns.state == "requested", columns.lapses_at > self._clock.now()] if pending else []
 
     async def get(self, id: str) -> Request:
         """One request. Raises GrantNotFound."""
@@ -166,6 +175,7 @@ class Requests:
         now = self._clock.now()
         async with self._store.write() as connection:
             request = await self._open(connection, id, now)
+            await refuse_disabled(connection, by)
             delegated = await _delegated_to(connection, by, now)
             approvals.voice(request, [], by=by, reason=reason, at=now, groups=self._groups, for_=delegated)
             return await self._close(connection, request, "denied", by=by, why=reason, now=now)

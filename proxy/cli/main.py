@@ -33,6 +33,7 @@ NOUNS = {
     "policy": "Check, show and try policies.",
     "request": "Ask for access; approve, deny and withdraw requests.",
     "grant": "Give, list and end temporary access.",
+    "hold": "Statements that wait for another person's yes.",
     "session": "Who is and was connected.",
     "recording": "Verify, replay and export recordings.",
     "health": "Is a running daypass ready to serve?",

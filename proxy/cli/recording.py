@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from proxy.cli import recording_search
 from proxy.cli.options import ConfigOption, OutputOption, load_config
 from proxy.cli.output import NO, UNREACHABLE, USAGE, emit, fail
 from recorder import command, show
@@ -50,14 +51,18 @@ def replay_command(
     target: Annotated[str, typer.Argument(metavar="ID|FILE", help="A session's id or its beginning, or its file.")],
     speed: Annotated[float, typer.Option("--speed", metavar="N", help="2 is twice as fast.", min=0.01)] = 1.0,
     max_idle: Annotated[
-        float, typer.Option("--max-idle", metavar="SECONDS", help="Longer pauses are cut to this.", min=0.0)
+        float,
+        typer.Option("--idle-limit", "--max-idle", metavar="SECONDS", help="Longer pauses are cut to this.", min=0.0),
     ] = MAX_IDLE,
+    at: Annotated[
+        str | None, typer.Option("--at", metavar="PLACE", help="From 1:30, 90s, #12 or 2026-01-05T09:00:00Z on.")
+    ] = None,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="All at once, as in a pipe.")] = False,
     rewritten: Annotated[bool, typer.Option("--rewritten", help="Show also what ran in place of a statement.")] = False,
     public_key: PublicKeyOption = None,
 ) -> None:
     """Show a session again as the vendor saw it, in its own time; refusals are marked. Exits 1 if the recording is
-    damaged."""
+    damaged. On a terminal it has keys: space pauses, . goes one step, ? shows the others."""
     path, found = _file(target, config)
     try:
         code = command.replay(
@@ -67,9 +72,10 @@ def replay_command(
             max_idle=max_idle,
             wait=not no_wait,
             rewritten=rewritten,
+            at=at,
             public_key=public_key,
         )
-    except KeyFileError as error:
+    except (KeyFileError, ValueError) as error:
         fail(USAGE, str(error))
     except OSError as error:
         fail(UNREACHABLE, f"cannot read {error.filename}: {error.strerror}")
@@ -90,6 +96,12 @@ def export_command(
         command.export(path)
     except OSError as error:
         fail(UNREACHABLE, f"cannot read {error.filename}: {error.strerror}")
+
+
+app.command("search", epilog="Example: daypass recording search 'customers AND deny' --since 7d")(
+    recording_search.search_command
+)
+app.command("rebuild-index", epilog="Example: daypass recording rebuild-index")(recording_search.rebuild_command)
 
 
 def recordings_folder(config: Path) -> Path:

@@ -21,7 +21,7 @@ from proxy.access.requests import Wish
 from proxy.cli.options import ByOption, ConfigOption, OutputOption, load_config, who
 from proxy.cli.output import USAGE, emit, fail, fields, grid, rfc3339, styled, warn
 from proxy.cli.state import Access, unknown, with_access
-from proxy.cli.wish import length_of, policy_of, terms_of, time_of
+from proxy.cli.wish import length_of, only_database, policy_of, terms_of, time_of
 from proxy.clock import SystemClock
 from proxy.config import Config, format_duration
 from proxy.config_access import Template
@@ -73,7 +73,7 @@ def create(
     now = SystemClock().now()
     chosen = _template(cfg, template)
     name = _given("policy", policy, chosen.policy)
-    where = _given("database", database, chosen.database or _only_database(cfg, name))
+    where = database or chosen.database or only_database(cfg, name)
     pinned = policy_of(cfg, name, where)
     starts_at = time_of(start, now)
     glass = cfg.requests.break_glass
@@ -139,7 +139,12 @@ def list_(
     """
     cfg = load_config(config)
     now = SystemClock().now()
-    found = with_access(cfg, lambda access: access.requests.all(pending=not everything, limit=limit))
+
+    async def look(access: Access) -> tuple[list[Request], int]:
+        pending = not everything
+        return await access.requests.all(pending=pending, limit=limit), await access.requests.count(pending=pending)
+
+    found, there = with_access(cfg, look)
     rows: list[list[str | Text]] = [
         [
             r.id,
@@ -156,8 +161,8 @@ def list_(
     heads = ["REQUEST", "STATE", "PERSON", "VENDOR", "DATABASE", "POLICY", "FOR", "PURPOSE"]
     empty = "No requests." if everything else "No request waits for a decision. `--all` shows the others."
     emit([_plain(r, None, None, now) for r in found], output, grid(heads, rows, empty=empty))
-    if len(found) == limit:
-        warn(f"the newest {limit} are shown; --limit shows more")
+    if there > len(found):
+        warn(f"the newest {len(found)} are shown of {there}; --limit shows more")
 
 
 @app.command()
@@ -276,14 +281,6 @@ def _given(what: str, option: str | None, other: str | None) -> str:
     if value is None:
         fail(USAGE, f"--{what} is missing", "give it here, or take a --template that has it")
     return value
-
-
-def _only_database(cfg: Config, policy: str) -> str | None:
-    """The policy's database, where it names one."""
-    policies = Policies(cfg.policies)
-    policies.load()
-    there = policies.get(policy).databases if policy in policies.names() else ()
-    return there[0] if len(there) == 1 else None
 
 
 def _in_an_emergency(terms: Terms, groups: list[str]) -> Terms:

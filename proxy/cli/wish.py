@@ -6,6 +6,7 @@ and says what could be.
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 
 from proxy.access.model import Terms
@@ -14,20 +15,14 @@ from proxy.cli.state import unknown
 from proxy.config import Config, format_duration, parse_duration
 from proxy.policy.load import Policies
 from proxy.policy.model import Policy
+from proxy.session import terms as session_terms
 
 
 def policy_of(cfg: Config, name: str, database: str) -> Policy:
     """The policy, if it exists and is for this database."""
     if database not in cfg.databases:
         unknown("database", database, list(cfg.databases), str(cfg.file))
-    policies = Policies(cfg.policies)
-    broken = policies.load()
-    try:
-        policy = policies.get(name)
-    except KeyError:
-        for finding in broken:  # the file that is meant may be one of these
-            warn(str(finding))
-        unknown("policy", name, list(policies.names()), str(cfg.policies))
+    policy = _named(cfg, name)
     if policy.mode == "observe":
         if cfg.databases[database].credential.mode == "ephemeral":
             hint = "give it mode: enforce and tables, or the database a shared credential"
@@ -37,6 +32,25 @@ def policy_of(cfg: Config, name: str, database: str) -> Policy:
         there = ", ".join(policy.databases)
         fail(USAGE, f"the policy {name} is not for the database {database}", f"{policy.file} names: {there}")
     return policy
+
+
+def only_database(cfg: Config, name: str) -> str:
+    """The database of a policy that is for one; where it is for several, one must be given."""
+    there = _named(cfg, name).databases
+    if len(there) > 1:
+        fail(USAGE, f"--database is missing: the policy {name} is for several", f"one of {', '.join(there)}")
+    return there[0]
+
+
+def _named(cfg: Config, name: str) -> Policy:
+    policies = Policies(cfg.policies)
+    broken = policies.load()
+    try:
+        return policies.get(name)
+    except KeyError:
+        for finding in broken:  # the file that is meant may be one of these
+            warn(str(finding))
+        unknown("policy", name, list(policies.names()), str(cfg.policies))
 
 
 def length_of(text: str, policy: Policy, *, most: float | None = None, flag: str = "--for") -> float:
@@ -74,18 +88,4 @@ def time_of(text: str | None, now: datetime, flag: str = "--from") -> datetime |
 
 def terms_of(policy: Policy, *, max_sessions: int | None = None, single_use: bool = False) -> Terms:
     """What the policy asks for beside its tables and limits, as it is now."""
-    model = policy.model
-    asked = model.approvals
-    return Terms(
-        approvals=asked.count if asked is not None else 0,
-        approvers=tuple(asked.from_) if asked is not None else (),
-        agreements=tuple(model.agreements),
-        prechecks=tuple(model.prechecks),
-        network=policy.network,
-        days=policy.window.days,
-        hours=policy.window.hours,
-        timezone=policy.window.timezone,
-        max_seconds=policy.window.max,
-        max_sessions=max_sessions,
-        single_use=single_use,
-    )
+    return dataclasses.replace(session_terms.terms_of(policy), max_sessions=max_sessions, single_use=single_use)

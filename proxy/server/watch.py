@@ -26,6 +26,7 @@ from proxy.config import Config, ConfigError, Database
 from proxy.policy.ddl import RolePlan
 from proxy.server.metrics import Counts
 from proxy.session.ephemeral import Keeper
+from proxy.session.holding import Holding
 from proxy.session.judging import Bench
 from proxy.session.refusals import LoginRefused, refusal
 from proxy.session.registry import Registry, Session
@@ -63,6 +64,7 @@ class Watch:
         keeper: Keeper,
         counts: Counts,
         steward: Steward,
+        holding: Holding,
         agreements: Agreements,
     ) -> None:
         self._config = config
@@ -74,6 +76,7 @@ class Watch:
         self._keeper = keeper
         self._counts = counts
         self._steward = steward
+        self._holding = holding
         self._agreements = agreements
         self._tasks: list[asyncio.Task[None]] = []
         self._looked: tuple[tuple[int, ...] | None, int] | None = None
@@ -98,6 +101,7 @@ class Watch:
             ("probe", PROBE_EVERY, self._probe),
             ("checkpoint", CHECKPOINT_EVERY, self._checkpoint),
             ("roles", ROLES_EVERY, self._roles),
+            ("holds", GRANTS_EVERY, self._holding.round),
             ("steward", STEWARD_EVERY, self._stages),
             ("spent", SPENT_EVERY, self.save_spent),
         ]
@@ -247,6 +251,8 @@ class Watch:
         if not self._registry.commons.leads():
             return
         live = await self._grants.live()
+        now = self._registry.clock.now()
+        await self._keeper.suspend([g for g in live.values() if g.state(now, self._bench.terms(g)) == "paused"])
         keep: dict[str, list[RolePlan]] = {}
         for grant in live.values():
             if self._keeper.is_for(grant.database) and self._bench.catalog(grant.database) is not None:

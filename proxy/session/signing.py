@@ -7,7 +7,6 @@ may fail, no statement of it reaches a database.
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
@@ -19,16 +18,16 @@ from proxy.access.model import Grant
 from proxy.policy.judge import Judges
 from proxy.policy.model import Limits
 from proxy.policy.signing import HOW, SigningJudge
+from proxy.session import beginning
 from proxy.session.channel import Channel
 from proxy.session.gate import Bounds
 from proxy.session.notary import Files, Notary
 from proxy.session.refusals import LoginRefused, refusal
-from proxy.session.registry import LONG_SECRET_BYTES, SECRET_BYTES, WARN_BEFORE, Session
+from proxy.session.registry import LONG_SECRET_BYTES, SECRET_BYTES, Session
 from proxy.session.relay import Relay
 from proxy.session.talk import IDLE
 from proxy.wire import build, startup
 from proxy.wire.startup import Startup
-from recorder import events
 
 if TYPE_CHECKING:
     from proxy.session.opening import Desk
@@ -58,32 +57,12 @@ def begun(grant: Grant, now: datetime) -> Grant:
     return dataclasses.replace(grant, starts_at=min(grant.starts_at, now), checked_at=grant.checked_at or now)
 
 
-def begin(channel: Channel, desk: Desk, grant: Grant, judge: Judges, asked: Startup, unsigned: list[Text]) -> None:
+async def begin(
+    channel: Channel, desk: Desk, grant: Grant, judge: Judges, asked: Startup, unsigned: list[Text]
+) -> None:
     """Open the recording, tell the client what to do, and start carrying. The seat is taken."""
-    now = desk.clock.now()
-    name = f"s-{now:%Y%m%d-%H%M%S}-{base64.b32encode(desk.clock.random(5)).decode().lower()}"
-    tls = channel.tls
-    recording = desk.recorder.open(
-        name,
-        events.SessionStart(
-            session=name,
-            grant=grant.id,
-            person=grant.person,
-            vendor=grant.vendor,
-            user=grant.id,
-            database=grant.database,
-            policy=judge.policy.name,
-            policy_revision=judge.policy.revision,
-            client_address=channel.address,
-            application_name=asked.parameters.get("application_name", ""),
-            tls=tls.version if tls is not None else None,
-            cipher=tls.cipher if tls is not None else None,
-            client_certificate=tls.subject if tls is not None else None,
-            startup=dict(asked.parameters),
-            signing=[f"{text.name} {text.sha256}" for text in unsigned],
-        ),
-    )
-    desk.named(name)
+    signs_for = [f"{text.name} {text.sha256}" for text in unsigned]
+    name, recording = await beginning.record(channel, desk, grant, judge, asked, signing=signs_for)
     agreements, names = desk.agreements, desk.judging.agreements(grant)
 
     async def accept(text: Text, typed: str) -> None:
@@ -120,16 +99,15 @@ def begin(channel: Channel, desk: Desk, grant: Grant, judge: Judges, asked: Star
     notary.serve(relay)
     pid = NO_PROCESS | int.from_bytes(desk.clock.random(4), "big") >> 2
     length = LONG_SECRET_BYTES if asked.spoken >= startup.LONG_KEYS_MINOR else SECRET_BYTES
-    left = (grant.expires_at - now).total_seconds()
     session = Session(
         id=name,
         grant=grant,
         relay=relay,
         pid=pid,
         secret=desk.registry.secret(pid, length),
-        deadline=desk.clock.monotonic() + left,
+        deadline=desk.clock.monotonic(),
         cancel_upstream=lambda: None,
-        warned=left < 2 * WARN_BEFORE,
+        address=channel.address,
         signing=True,
     )
     desk.registry.add(session)
@@ -137,6 +115,7 @@ def begin(channel: Channel, desk: Desk, grant: Grant, judge: Judges, asked: Star
     hello += [build.parameter_status(_REPORTED[key], settings[key]) for key in _REPORTED]
     hello += [build.key_data(pid, session.secret), build.notice(text=_welcome(grant, unsigned, name), hint=HOW)]
     channel.write(b"".join((*hello, build.ready(IDLE))))
+    desk.registry.follow(session, desk.judging.terms(grant), opening=True)
     log.info("signing_session_start", session=name, grant=grant.id, address=channel.address, database=grant.database)
     desk.counted("ok")
     channel.carry(relay.client_data, relay.client_lost, relay.client_blocked)
