@@ -263,6 +263,16 @@ class Agreements:
         async with self._store.read() as connection:
             return [Acceptance(**row) for row in (await connection.execute(query)).mappings()]
 
+    async def paper(self, id: str) -> tuple[str, bytes]:
+        """The name and the bytes of a paper signature's file. Raises AgreementError."""
+        columns = tables.acceptances.c
+        query = sa.select(columns.file_name, columns.file).where(columns.id == (id if id.isascii() else ""))
+        async with self._store.read() as connection:
+            row = (await connection.execute(query)).first()
+        if row is None or row.file is None:
+            raise AgreementError(f"there is no acceptance {id!r} with a file")
+        return row.file_name, bytes(row.file)
+
     async def kept(self) -> list[tuple[Text, datetime]]:
         """Every text that was kept, and since when; the newest first."""
         table = tables.agreement_texts

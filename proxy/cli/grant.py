@@ -24,6 +24,7 @@ from proxy.cli.grant_view import address, dsn_of, facts, files_of, left, plain, 
 from proxy.cli.options import ByOption, ConfigOption, OutputOption, load_config, who
 from proxy.cli.output import NO, UNREACHABLE, emit, fail, grid, rfc3339, styled, warn
 from proxy.cli.state import Access, with_access
+from proxy.cli.unsigned import missing_signatures, tell_unsigned
 from proxy.cli.wish import length_of, policy_of, terms_of, time_of
 from proxy.clock import SystemClock
 from proxy.config import Config
@@ -71,7 +72,7 @@ def create(
     now = SystemClock().now()
     lasts = length_of(length, chosen)
     starts_at = time_of(start, now)
-    _nothing_missing(chosen)
+    _nothing_missing(cfg, chosen, person)
 
     wish = Wish(
         person=person,
@@ -191,6 +192,7 @@ def token(config: ConfigOption, output: OutputOption, grant: GrantArgument, by: 
         show_login(console, dsn_of(cfg, host, port, found), minted)
 
     emit({"grant": found.id, "user": found.id, "token": minted, "dsn": dsn}, output, table)
+    tell_unsigned(cfg, found)
 
 
 @app.command()
@@ -263,16 +265,19 @@ def _observes(text: str) -> bool:
         return False
 
 
-def _nothing_missing(policy: Policy) -> None:
-    """What the policy asks for beside the operator's word cannot be given in this version: then the answer is no."""
+def _nothing_missing(cfg: Config, policy: Policy, person: str) -> None:
+    """Exits 1 where the policy asks for more than the operator's word, and says what is missing and how to get it."""
     model = policy.model
-    missing = []
+    missing, hints = [], []
     if model.approvals is not None and model.approvals.count > 0:
         missing.append(f"{model.approvals.count} approval(s) by another person")
-    if model.agreements:
-        missing.append(f"the agreement {', '.join(model.agreements)}")
+        hints.append("daypass request create asks for it")
+    for what, how in missing_signatures(cfg, person, model.agreements):
+        missing.append(what)
+        hints += how
     if model.prechecks:
         missing.append(f"the precheck {', '.join(model.prechecks)}")
+        hints.append("daypass request create makes a grant that waits for its prechecks")
     if missing:
-        hint = "this version of daypass cannot collect these yet; a policy without them can be granted"
+        hint = "\n".join(dict.fromkeys(hints))
         fail(NO, f"the policy {policy.name} asks for {' and '.join(missing)}", hint)

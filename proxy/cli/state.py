@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import NoReturn, TypeVar
 
+from proxy.access.agreements import Agreements, Texts
 from proxy.access.grants import GrantError, GrantNotFound, Grants
 from proxy.access.holds import Holds
 from proxy.access.requests import Requests
@@ -36,6 +37,7 @@ class Access:
     grants: Grants
     requests: Requests
     holds: Holds
+    agreements: Agreements
 
 
 def where() -> str:
@@ -61,6 +63,7 @@ def with_access(cfg: Config, action: Callable[[Access], Awaitable[T]]) -> T:
                 grants=Grants(store, clock, emit),
                 requests=Requests(store, clock, emit, groups),
                 holds=Holds(store, clock, emit, groups),
+                agreements=Agreements(store, clock, Texts(cfg.agreements), emit),
             )
             return await action(access)
         finally:

@@ -104,18 +104,6 @@ def upgrade() -> None:
         sa.Column("revoke_reason", sa.Text),
     )
     op.create_table(
-        "signing_links",
-        sa.Column("secret_sha256", sa.Text, primary_key=True),
-        sa.Column("person", sa.Text, nullable=False),
-        sa.Column("agreement", sa.Text, nullable=False),
-        sa.Column("sha256", sa.Text, nullable=False),
-        sa.Column("grant", sa.Text),
-        sa.Column("made_at", time, nullable=False),
-        sa.Column("made_by", sa.Text, nullable=False),
-        sa.Column("ends_at", time, nullable=False),
-        sa.Column("used_at", time),
-    )
-    op.create_table(
         "prechecks",
         sa.Column("id", sa.Text, primary_key=True),
         sa.Column("grant", sa.Text, nullable=False),
