@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
-import subprocess
-from collections.abc import Iterator
-from typing import Any, LiteralString
+from typing import LiteralString
 
 import asyncpg
 import psycopg
@@ -18,86 +15,13 @@ import pytest
 from psycopg import sql
 
 from proxy.policy.signing import SHOWABLE
-from proxy.wire import build, upstream
-from tests.live.house import POLICY, House, until
-from tests.live.raw import Raw
-from tests.support.postgres import Servers, bindirs
-
-NDA = "---\nversion: 3\n---\n# Confidentiality\n\nYou tell nobody.\n"
-SIGN = "set daypass.accept = 'Ana Vendor'"
-
-
-def policy(name: str, *agreements: str) -> str:
-    return POLICY.replace("name: reader", f"name: {name}") + f"agreements: [{', '.join(agreements)}]\n"
-
-
-@pytest.fixture(scope="module")
-def signing_house(tmp_path_factory: pytest.TempPathFactory, pg_servers: Servers) -> Iterator[House]:
-    """One running House for all tests; its policies ask for agreements. Each test has people of its own."""
-    house = House(tmp_path_factory.mktemp("house"), pg_servers.get(bindirs()[0]), policy=policy("reader", "nda"))
-    (house.folder / "agreements").mkdir()
-    publish(house, "nda", NDA)
-    publish(house, "terms", "Behave.\n")
-    for name in ("changing", "renewed", "long", "missing"):
-        publish(house, name, NDA)
-        house.write_policy(name, policy(name, name))
-    (house.folder / "agreements" / "missing.md").unlink()
-    house.write_policy("both", policy("both", "nda", "terms"))
-    limits = "limits: {statement_timeout: 20s, transaction: 5m"
-    house.write_policy("narrow", policy("narrow", "nda").replace(limits, limits + ", sessions: 1, idle: 1s"))
-    house.start()
-    yield house
-    house.hurry()
+from tests.live.house import House, until
+from tests.live.signing import NDA, SIGN, accepted, connect, keep_asking, policy, psql, publish, recorded, shown
 
 
 @pytest.fixture
-def house(signing_house: House) -> House:
-    return signing_house
-
-
-def publish(house: House, name: str, text: str) -> None:
-    path = house.folder / "agreements" / f"{name}.md"
-    path.with_suffix(".new").write_text(text)
-    path.with_suffix(".new").replace(path)
-
-
-def connect(house: House, login: tuple[str, str], **more: Any) -> psycopg.Connection[Any]:
-    return psycopg.connect(house.dsn(login), **{"autocommit": True} | more)
-
-
-def keep_asking(conn: psycopg.Connection[Any], text: LiteralString, seconds: float = 5) -> None:
-    for _ in until(seconds, 0.05):
-        conn.execute(text)
-
-
-def flood(raw: Raw, data: bytes) -> None:
-    for _ in range(2000):
-        raw.send(data)
-
-
-def shown(conn: psycopg.Connection[Any], name: str = "daypass.agreement") -> str:
-    (text,) = conn.execute(f"show {name}".encode()).fetchone() or ("",)
-    assert isinstance(text, str)
-    return text
-
-
-def psql(house: House, login: tuple[str, str], script: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [house.pg.bindir / "psql", house.dsn(login), "-X", "-f", "-"],
-        input=script, capture_output=True, text=True, timeout=30, check=False,
-    )  # fmt: skip
-
-
-def accepted(house: House, person: str) -> list[dict[str, Any]]:
-    """What was recorded of this person's signatures."""
-    found = [line for line in house.installation() if line.get("action") == "agreement.accepted"]
-    return [line for line in found if line["detail"]["person"] == person]
-
-
-def recorded(house: House, grant: str) -> list[list[dict[str, Any]]]:
-    """The recordings of a grant's sessions, those for signing first."""
-    found = [[json.loads(line) for line in path.read_text().splitlines()] for path in house.recordings()]
-    return sorted((lines for lines in found if lines[0]["grant"] == grant), key=lambda lines: "signing" not in lines[0])
+def house(house_of_signing: House) -> House:
+    return house_of_signing
 
 
 def test_psql(house: House) -> None:
@@ -314,127 +238,6 @@ def test_its_seat_counts_and_is_given_back(house: House) -> None:
             conn.execute("show daypass.agreement")
 
 
-# Bypass attempts
-
-
-ATTEMPTS = [
-    "select 1",
-    "show daypass.agreement; select ssn from app.customers",
-    f"{SIGN}; select ssn from app.customers",
-    f"select ssn from app.customers; {SIGN}",
-    "begin; select 1; commit",
-    "copy app.customers to stdout",
-    "copy app.customers from stdin",
-    "do $$ begin perform 1; end $$",
-    "prepare p as select 1",
-    "execute p",
-    "declare c cursor for select 1",
-    "explain select 1",
-    "explain analyze show daypass.agreement",
-    "values (1)",
-    "table app.customers",
-    "call x()",
-    "listen x",
-    "select set_config('daypass.accept', 'Ana Vendor', false)",
-    "set role postgres",
-    "set session authorization postgres",
-    "set search_path to hr",
-    "set client_encoding to latin1",
-    "set standard_conforming_strings to off",
-    "alter system set daypass.accept = 'Ana Vendor'",
-    "alter role current_user set daypass.accept = 'Ana Vendor'",
-    "set local daypass.accept = 'Ana Vendor'",
-    "set daypass.accept from current",
-    "set daypass.accept to default",
-    "show all",
-    "show daypass.scope",
-    "discard all",
-    "/* show daypass.agreement */ select 1",
-    "show daypass.agreement -- \n; select 1",
-    "(" * 300 + "select 1" + ")" * 300,
-    "select " + "1+" * 9000 + "1",
-    "\xff",
-    "syntax error here",
-]
-
-
-def test_no_statement_before_the_signature(house: House) -> None:
-    login = house.grant(person="Thief")
-    with connect(house, login) as conn:
-        for attempt in ATTEMPTS:
-            data = attempt.encode("latin-1")
-            for result in (conn.pgconn.exec_(data), conn.pgconn.exec_params(data, None)):
-                assert result.status == psycopg.pq.ExecStatus.FATAL_ERROR, attempt
-                state = result.error_field(psycopg.pq.DiagnosticField.SQLSTATE)
-                assert state in (b"42501", b"54000"), (attempt, state)
-        assert "You tell nobody" in shown(conn)
-    assert accepted(house, "Thief") == []
-    (lines,) = recorded(house, login[0])
-    assert not [line for line in lines if line["event"] == "outcome" and line["sqlstate"] is None and line["rows"] != 1]
-    with psycopg.connect(house.pg.dsn(house.dbname), autocommit=True) as admin:
-        query = "select count(*) from pg_stat_activity where usename = %s and query ~ 'ssn'"
-        assert admin.execute(query, [house.role]).fetchone() == (0,)
-
-
-def test_packets_that_want_to_be_ahead_of_the_signature(house: House) -> None:
-    login = house.grant(person="First Thief")
-    secret = b"select ssn from app.customers"
-    with Raw(house.port).login(login) as raw:
-        # A statement right behind the signature, in one segment, simple and extended.
-        raw.send(build.query(b"show daypass.agreement"), build.query(SIGN.encode()), build.query(secret))
-        found = raw.until("")
-        kinds = "".join(kind for kind, _ in found)
-        assert kinds.startswith("TDCZ" + "NCZ"), kinds
-        assert "T" not in kinds[4:], "no rows of anything else"
-        assert upstream.report(found[-2][1]).sqlstate == "57P01"
-    other = house.grant(person="Second Thief")
-    with Raw(house.port).login(other) as raw:
-        for name, text in ((b"a", SIGN.encode()), (b"b", secret), (b"c", b"show daypass.agreement")):
-            raw.send(build.parse(name, text), build.SYNC)
-            assert raw.until("Z")[0][0] == ("E" if name == b"b" else "1")
-        # Bound before it is shown: refused, and the rest is skipped up to Sync.
-        raw.send(build.bind(b"", b"a"), build.execute(), build.bind(b"", b"c"), build.execute(), build.SYNC)
-        assert "".join(kind for kind, _ in raw.until("Z")) == "2EZ"
-        raw.send(build.bind(b"", b"b"), build.execute(), build.SYNC)
-        assert "".join(kind for kind, _ in raw.until("Z")) == "EZ"
-        raw.send(
-            build.bind(b"p", b"c"), build.execute(b"p", 1), build.execute(b"p", 1), build.execute(b"q"), build.SYNC
-        )
-        assert "".join(kind for kind, _ in raw.until("Z")) == "2DsCEZ"
-        raw.send(build.message(b"F", b"\0\0\0\1" + b"\0" * 6))
-        assert "".join(kind for kind, _ in raw.until("Z")) == "EZ"
-        raw.send(build.message(b"d", b"x"), build.message(b"c", b""), build.query(b""))
-        assert "".join(kind for kind, _ in raw.until("Z")) == "IZ"
-        raw.send(build.bind(b"", b"a"), build.describe(ord("P")), build.execute(), build.execute(), build.SYNC)
-        assert "".join(kind for kind, _ in raw.until("Z")) == "2nNCEZ", "a signature's portal runs once"
-        assert raw.until("")[0][0] == "E"
-    with Raw(house.port).login(house.grant(person="Third Thief")) as raw:
-        with Raw(house.port) as canceller:
-            canceller.send(build.cancel(raw.pid, raw.secret))
-            assert canceller.rest() == b""
-        raw.send(build.query(b"show daypass.agreement"))
-        assert "".join(kind for kind, _ in raw.until("Z")) == "TDCZ"
-        assert raw.pid > 1 << 22
-        raw.send(b"\x01garbage")
-        assert upstream.report(raw.until("E")[-1][1]).sqlstate == "08P01"
-    assert [len(accepted(house, f"{n} Thief")) for n in ("First", "Second", "Third")] == [1, 1, 0]
-
-
-def test_a_client_that_does_not_read_costs_little(house: House) -> None:
-    publish(house, "long", "A long word. " * 18_000)
-    with Raw(house.port).login(house.grant(policy="long", person="H")) as raw:
-        raw.send(build.parse(b"s", b"show daypass.agreement"), build.SYNC)
-        raw.until("Z")
-        before = house.memory()
-        raw.sock.settimeout(0.5)
-        pieces = (build.bind(b"", b"s") + build.execute()) * 2000
-        with pytest.raises(TimeoutError):
-            flood(raw, pieces)
-        assert house.memory() - before < 24 << 20
-        with connect(house, house.grant(person="Patient Person")) as conn:
-            assert conn.execute("show daypass.agreement").fetchone()
-
-
 SAID_FIRST: list[LiteralString] = [
     "SET extra_float_digits = 3",
     "SET application_name = 'x'",
@@ -459,3 +262,11 @@ def test_drivers_that_say_things_first(house: House) -> None:
         assert told["application_name"] == "DBeaver 24"
         assert int(told["server_version_num"]) == conn.info.server_version
         assert conn.execute("show transaction isolation level").fetchone() == ("read committed",)
+
+
+def test_long_lines_are_folded_for_reading(house: House) -> None:
+    publish(house, "long", "- " + "word " * 100 + "\n\n" + "x" * 200 + "\n")
+    with connect(house, house.grant(policy="long", person="F")) as conn:
+        lines = shown(conn).splitlines()
+    assert max(len(line) for line in lines if "x" not in line) <= 76
+    assert "x" * 200 in lines
