@@ -169,6 +169,8 @@ def show(config: ConfigOption, output: OutputOption, grant: GrantArgument) -> No
             console.print(f"  {line}")
 
     emit(plain(found, now, file) | {"policy_text": found.policy_text}, output, table)
+    if found.state(now, file) not in {"expired", "revoked"}:
+        tell_unsigned(cfg, found)
 
 
 @app.command()

@@ -134,6 +134,7 @@ def test_a_request_leads_to_a_grant_whose_vendor_signs_at_login(house: Path) -> 
     minted = run(house, "grant", "token", grant)
     assert json.loads(minted.stdout)["token"].startswith("dp_")
     assert "jo@vendor.example has to accept nda (version 3) first" in minted.stderr
+    assert "has to accept nda (version 3) first" in run(house, "grant", "show", grant).stderr
     (house / "agreements" / "nda.md").unlink()
     assert "no login will pass before the agreement nda has a text" in run(house, "grant", "token", grant).stderr
 
