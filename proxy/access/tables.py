@@ -134,7 +134,7 @@ agreement_texts = Table(
     "agreement_texts",
     metadata,
     Column("sha256", Text, primary_key=True),
-    Column("name", Text, nullable=False),
+    Column("name", Text, primary_key=True),
     Column("version", Text, nullable=False),
     Column("text", Text, nullable=False),
     Column("first_seen", Utc, nullable=False),
@@ -149,7 +149,7 @@ acceptances = Table(
     Column("agreement", Text, nullable=False),
     Column("sha256", Text, nullable=False),
     Column("signed_as", Text, nullable=False),  # the name that was typed
-    Column("how", Text, nullable=False),  # psql | link | paper | cli
+    Column("how", Text, nullable=False),  # psql | paper | cli
     Column("address", Text, nullable=False),
     Column("grant", Text),
     Column("file_name", Text),  # of a paper signature
@@ -160,20 +160,6 @@ acceptances = Table(
     Column("revoked_at", Utc),
     Column("revoked_by", Text),
     Column("revoke_reason", Text),
-)
-
-signing_links = Table(
-    "signing_links",
-    metadata,
-    Column("secret_sha256", Text, primary_key=True),
-    Column("person", Text, nullable=False),
-    Column("agreement", Text, nullable=False),
-    Column("sha256", Text, nullable=False),
-    Column("grant", Text),
-    Column("made_at", Utc, nullable=False),
-    Column("made_by", Text, nullable=False),
-    Column("ends_at", Utc, nullable=False),
-    Column("used_at", Utc),
 )
 
 prechecks = Table(

@@ -43,6 +43,7 @@ from proxy.cli.grant_view import (
 from proxy.cli.options import ByOption, ConfigOption, OutputOption, load_config, who
 from proxy.cli.output import NO, UNREACHABLE, emit, fail, fields, grid, rfc3339, styled, warn
 from proxy.cli.state import Access, with_access
+from proxy.cli.unsigned import missing_signatures, tell_unsigned
 from proxy.cli.wish import length_of, policy_of, terms_of, time_of
 from proxy.clock import SystemClock
 from proxy.config import Config
@@ -96,7 +97,7 @@ def create(
     lasts = length_of(length, chosen)
     starts_at = time_of(start, now)
     found = _precheck(cfg, chosen, database, rollback_note, who(by))
-    _nothing_missing(chosen, found)
+    _nothing_missing(cfg, chosen, person, found)
 
     wish = Wish(
         person=person,
@@ -213,6 +214,8 @@ def show(config: ConfigOption, output: OutputOption, grant: GrantArgument) -> No
     data = plain(found, now, file) | {"prechecks": plain_prechecks(found, kept), "removal": plain_proofs(proofs)}
     data |= {"review": plain_review(reviewed) if reviewed else None, "policy_text": found.policy_text}
     emit(data, output, table)
+    if found.state(now, file) not in {"expired", "revoked"}:
+        tell_unsigned(cfg, found)
 
 
 @app.command()
@@ -244,6 +247,7 @@ def token(
 
     data = {"grant": found.id, "user": found.id, "token": minted, "dsn": dsn}
     emit(data | forms_of(form, cfg, found, minted), output, table)
+    tell_unsigned(cfg, found)
 
 
 @app.command()
@@ -348,17 +352,20 @@ def _precheck(cfg: Config, policy: Policy, database: str, note: str | None, by: 
     return asyncio.run(findings(cfg, database, names, SystemClock(), note=note, note_by=by)) if names else []
 
 
-def _nothing_missing(policy: Policy, found: list[Finding]) -> None:
-    """What the policy asks for beside the operator's word is not the operator's to give: then the answer is no."""
+def _nothing_missing(cfg: Config, policy: Policy, person: str, found: list[Finding]) -> None:
+    """Exits 1 where the policy asks for more than the operator's word, and says what is missing and how to get it."""
     model = policy.model
-    missing = []
+    missing, hints = [], []
     if model.approvals is not None and model.approvals.count > 0:
         missing.append(f"{model.approvals.count} approval(s) by another person")
-    if model.agreements:
-        missing.append(f"the agreement {', '.join(model.agreements)}")
+        hints.append("daypass request create asks for it")
+    for what, how in missing_signatures(cfg, person, model.agreements):
+        missing.append(what)
+        hints += how
     failing = [f"{each.name} ({each.why})" for each in found if not each.ok]
     if failing:
         missing.append(f"prechecks that do not hold: {', '.join(failing)}")
+        hints.append("daypass request create makes a grant that waits until they hold")
     if missing:
-        hint = "ask with `daypass request create`: others approve it, and it starts when everything holds"
+        hint = "\n".join(dict.fromkeys(hints))
         fail(NO, f"the policy {policy.name} asks for {' and '.join(missing)}", hint)

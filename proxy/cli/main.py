@@ -32,6 +32,7 @@ NOUNS = {
     "database": "What a database gives to everybody; daypass's views in it.",
     "policy": "Check, show and try policies.",
     "request": "Ask for access; approve, deny and withdraw requests.",
+    "agreement": "Texts that people accept before access opens, and who has.",
     "grant": "Give, list and end temporary access.",
     "clock": "The time that grants begin and end by.",
     "hold": "Statements that wait for another person's yes.",

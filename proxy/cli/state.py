@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import NoReturn, TypeVar
 
+from proxy.access.agreements import Agreements, Texts
 from proxy.access.alerts import Alerts
 from proxy.access.evidence import Evidence
 from proxy.access.grants import GrantError, GrantNotFound, Grants
@@ -46,6 +47,7 @@ class Access:
     reviews: Reviews
     alerts: Alerts
     evidence: Evidence
+    agreements: Agreements
 
 
 def where() -> str:
@@ -76,6 +78,7 @@ def with_access(cfg: Config, action: Callable[[Access], Awaitable[T]]) -> T:
                 reviews=Reviews(store, clock, emit, groups, cfg.reviews.from_),
                 alerts=Alerts(store, clock, emit),
                 evidence=Evidence(store, clock, emit, groups),
+                agreements=Agreements(store, clock, Texts(cfg.agreements), emit),
             )
             return await action(access)
         finally:
