@@ -22,6 +22,8 @@ import uvloop
 
 from proxy.access.grants import Grants
 from proxy.access.kills import Kills
+from proxy.access.lead import Lead
+from proxy.access.outbox import Outbox
 from proxy.access.store import Store, StoreError
 from proxy.clock import Clock, SystemClock
 from proxy.config import Config, load
@@ -34,6 +36,7 @@ from proxy.server.front import Front, OwnPages
 from proxy.server.link import Charter, Link, Tracing, summoned
 from proxy.server.listener import Listener
 from proxy.server.metrics import Counts, Gauges, Metrics
+from proxy.server.notify import Notifier
 from proxy.server.post import Post
 from proxy.server.server import Server
 from proxy.server.tracing import Traces
@@ -148,6 +151,8 @@ async def _run(
         keeper=keeper,
         counts=counts,
         steward=Steward(config, store, clock, teller(config.recording.dir, clock.now)),
+        notifier=Notifier(config.notify, Outbox(store, clock), clock, identity, counts.notices),
+        lead=Lead(store, clock),
     )
     post = Post(commons.folder, commons.place, cancel=registry.cancel_here, look=watch.look_at)
     registry.elsewhere = post.ask_to_cancel

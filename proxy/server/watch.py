@@ -18,12 +18,14 @@ from proxy import catalog
 from proxy.access import exposure
 from proxy.access.grants import Grants
 from proxy.access.kills import Kills
+from proxy.access.lead import Lead
 from proxy.access.privileges import Connection
 from proxy.access.roles import Released, RoleError, refuse_released
 from proxy.access.store import StoreError
 from proxy.config import Config, ConfigError, Database
 from proxy.policy.ddl import RolePlan
 from proxy.server.metrics import Counts
+from proxy.server.notify import Notifier
 from proxy.session.ephemeral import Keeper
 from proxy.session.judging import Bench
 from proxy.session.refusals import LoginRefused, refusal
@@ -44,6 +46,8 @@ CHECKPOINT_EVERY: Final = 10.0
 PROBE_EVERY: Final = 1.0
 ROLES_EVERY: Final = 1.0
 STEWARD_EVERY: Final = 1.0
+LEAD_EVERY: Final = 1.0
+NOTIFY_EVERY: Final = 1.0
 
 
 class Watch:
@@ -61,6 +65,8 @@ class Watch:
         keeper: Keeper,
         counts: Counts,
         steward: Steward,
+        notifier: Notifier,
+        lead: Lead,
     ) -> None:
         self._config = config
         self._recorder = recorder
@@ -71,6 +77,8 @@ class Watch:
         self._keeper = keeper
         self._counts = counts
         self._steward = steward
+        self._notifier = notifier
+        self._lead = lead
         self._tasks: list[asyncio.Task[None]] = []
         self._looked: tuple[tuple[int, ...] | None, int] | None = None
         """The state's mark, and how many sessions there had been, when it was last asked."""
@@ -93,9 +101,12 @@ class Watch:
             ("probe", PROBE_EVERY, self._probe),
             ("checkpoint", CHECKPOINT_EVERY, self._checkpoint),
             ("roles", ROLES_EVERY, self._roles),
+            ("lead", LEAD_EVERY, self._claim),
             ("steward", STEWARD_EVERY, self._stages),
+            ("prune", NOTIFY_EVERY, self._prune),
             ("spent", SPENT_EVERY, self.save_spent),
         ]
+        rounds += [(f"notify {name}", NOTIFY_EVERY, self._notices(name)) for name in self._notifier.sinks]
         for name, every, what in rounds:
             self._tasks.append(spawn(_repeat(name, every, what), name=name))
         for name, database in self._config.databases.items():
@@ -120,6 +131,7 @@ class Watch:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._lead.let_go()
 
     def reload_policies(self) -> None:
         """Read the policy files now, whether they seem changed or not."""
@@ -195,9 +207,33 @@ class Watch:
         for found in self._recorder.checkpoint():
             log.warning("recording_recovered", what=str(found))
 
+    def leads(self) -> bool:
+        """Whether this is the one process, among all of all hosts, that does what only one should do."""
+        return self._registry.commons.leads() and self._lead.holds()
+
+    async def _claim(self) -> None:
+        """One process of each host asks for the lock in the state; which of the hosts has it, leads."""
+        if not self._registry.commons.leads():
+            await self._lead.let_go()
+            return
+        before = self._lead.holds()
+        if await self._lead.hold() != before:
+            log.info("lost_the_lead" if before else "leads")
+
     async def _stages(self) -> None:
-        if self._registry.commons.leads():
+        if self.leads():
             await self._steward.round()
+
+    def _notices(self, sink: str) -> Callable[[], Awaitable[None]]:
+        async def tell() -> None:
+            if self.leads():
+                await self._notifier.round(sink)
+
+        return tell
+
+    async def _prune(self) -> None:
+        if self.leads():
+            await self._notifier.prune()
 
     async def _roles(self) -> None:
         """Pause what stands on released tables; drop the roles of grants that are over, and of those before a crash."""
@@ -213,7 +249,7 @@ class Watch:
                     session.finish(refusal("released", grant=grant.id, table=problem.table), str(problem))
                 except LoginRefused as refused:
                     session.finish(refused.refusal, refused.truth)
-        if not self._registry.commons.leads():
+        if not self.leads():
             return
         live = await self._grants.live()
         keep: dict[str, list[RolePlan]] = {}
@@ -277,7 +313,7 @@ class Watch:
                     self._bench.renew(self._registry)
                     log.info("catalog_read", database=name, revision=snapshot.revision)
                     await self._doors(name, connection)
-                if self._registry.commons.leads():
+                if self.leads():
                     await self._keeper.settle(name)
                 wait, told = CATALOG_EVERY, ""
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ConfigError) as problem:
