@@ -125,7 +125,7 @@ class Mailbox:
 
     @staticmethod
     def _login(_server: Any, _session: Any, _envelope: Any, _mechanism: str, data: Any) -> AuthResult:
-        return AuthResult(success=(data.login, data.password) == (b"daypass", b"hunter2"))
+        return AuthResult(success=(data.login, data.password) == (b"daypass", b"hunter2"), handled=False)
 
     async def handle_DATA(self, _server: Any, _session: Any, envelope: Envelope) -> str:
         if self.refuse:
