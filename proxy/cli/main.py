@@ -33,6 +33,7 @@ NOUNS = {
     "policy": "Check, show and try policies.",
     "request": "Ask for access; approve, deny and withdraw requests.",
     "grant": "Give, list and end temporary access.",
+    "notify": "Who is told of steps; try whether it reaches them.",
     "session": "Who is and was connected.",
     "recording": "Verify, replay and export recordings.",
     "health": "Is a running daypass ready to serve?",
