@@ -130,25 +130,33 @@ class Grants:
             row = (await connection.execute(query)).mappings().first()
         return grant_of(row) if row is not None else None
 
-    async def revoke(self, id: str, *, reason: str, by: str, why: str = "revoked") -> Grant:
+    async def revoke(
+        self, id: str, *, reason: str, by: str, why: str = "revoked", connection: AsyncConnection | None = None
+    ) -> Grant:
         """Ends a grant for good. Revoking again changes nothing and returns the grant as it is.
 
         `why`: revoked, policy, person or agreement. A grant that is over by its time is only marked.
+        With a `connection` it is part of that transaction.
         """
         reason, by = one_line("reason", reason), one_line("by", by)
-        async with self._store.write() as connection:
-            grant = await _get(connection, id)
-            if grant.revoked_at is not None:
-                return grant
-            now = self._clock.now()
-            values: dict[str, Any] = {"revoked_at": now, "revoke_reason": reason}
-            if grant.ended_at is None:
-                values["ended_why"] = why
-            revoked = dataclasses.replace(grant, **values, version=grant.version + 1)
-            values |= {"revoked_by": by, "version": revoked.version}
-            await connection.execute(sa.update(tables.grants).where(tables.grants.c.id == id).values(values))
-            detail = {"grant": id, "by": by, "reason": reason, "person": grant.person}
-            await self._step(connection, "revoked", detail | ({"why": why} if why != "revoked" else {}))
+        if connection is not None:
+            return await self._revoke(connection, id, reason, by, why)
+        async with self._store.write() as own:
+            return await self._revoke(own, id, reason, by, why)
+
+    async def _revoke(self, connection: AsyncConnection, id: str, reason: str, by: str, why: str) -> Grant:
+        grant = await _get(connection, id)
+        if grant.revoked_at is not None:
+            return grant
+        now = self._clock.now()
+        values: dict[str, Any] = {"revoked_at": now, "revoke_reason": reason}
+        if grant.ended_at is None:
+            values["ended_why"] = why
+        revoked = dataclasses.replace(grant, **values, version=grant.version + 1)
+        values |= {"revoked_by": by, "version": revoked.version}
+        await connection.execute(sa.update(tables.grants).where(tables.grants.c.id == id).values(values))
+        detail = {"grant": id, "by": by, "reason": reason, "person": grant.person}
+        await self._step(connection, "revoked", detail | ({"why": why} if why != "revoked" else {}))
         return revoked
 
     async def rotate(self, id: str, *, by: str = "") -> str:

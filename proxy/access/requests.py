@@ -209,12 +209,11 @@ class Requests:
     async def _open(self, connection: AsyncConnection, id: str, now: datetime) -> Request:
         """The request, where it can still be decided. Raises GrantError."""
         request = await _get(connection, id)
-        standing = request.standing(now)
-        if standing == "lapsed":
-            raise GrantError(f"{id} lapsed at {clock_time(request.lapses_at)}: nobody answered in time; ask again")
-        if standing != "requested":
-            when = clock_time(request.decided_at or now)
-            raise GrantError(f"{id} was {standing} by {request.decided_by} at {when}: {request.decided_why}")
+        when = clock_time(request.decided_at or request.lapses_at)
+        if request.standing(now) == "lapsed":
+            raise GrantError(f"{id} lapsed at {when}: {request.decided_why or 'nobody answered in time'}; ask again")
+        if request.state != "requested":
+            raise GrantError(f"{id} was {request.state} by {request.decided_by} at {when}: {request.decided_why}")
         return request
 
     async def _grant(

@@ -81,6 +81,14 @@ class Store:
                 yield connection
 
     @contextlib.asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that only reads, and sees one moment of the state however often it asks. Raises StoreError."""
+        with self._named():
+            async with self._connect() as connection:
+                level = {"isolation_level": "REPEATABLE READ"} if connection.dialect.name == "postgresql" else {}
+                yield await connection.execution_options(**level)
+
+    @contextlib.asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that may write: committed at the end of the block, undone by an exception.
 

@@ -36,10 +36,13 @@ NOUNS = {
     "notify": "Who is told of steps; try whether it reaches them.",
     "session": "Who is and was connected.",
     "recording": "Verify, replay and export recordings.",
+    "state": "Back up the state, and restore it.",
     "health": "Is a running daypass ready to serve?",
     "doctor": "Check everything that daypass needs, and say what to do.",
 }
 """Every command, with the module of the same name in `proxy.cli`: `app` (a group) or `command` (a function)."""
+MODULES = {"state": "backup"}
+"""Those whose module has another name."""
 
 
 class Nouns(TyperGroup):
@@ -95,7 +98,7 @@ def _usage(error: typer.TyperException) -> Failure:
 
 
 def _load(noun: str) -> Command:
-    module = importlib.import_module(f"proxy.cli.{noun}")
+    module = importlib.import_module(f"proxy.cli.{MODULES.get(noun, noun)}")
     _log_to_stderr()
     if hasattr(module, "app"):
         command: Command = get_group(module.app)

@@ -79,6 +79,7 @@ class Watch:
         self._steward = steward
         self._notifier = notifier
         self._lead = lead
+        self._led = False
         self._tasks: list[asyncio.Task[None]] = []
         self._looked: tuple[tuple[int, ...] | None, int] | None = None
         """The state's mark, and how many sessions there had been, when it was last asked."""
@@ -213,12 +214,14 @@ class Watch:
 
     async def _claim(self) -> None:
         """One process of each host asks for the lock in the state; which of the hosts has it, leads."""
-        if not self._registry.commons.leads():
+        if self._registry.commons.leads():
+            leads = await self._lead.hold()
+        else:
             await self._lead.let_go()
-            return
-        before = self._lead.holds()
-        if await self._lead.hold() != before:
-            log.info("lost_the_lead" if before else "leads")
+            leads = False
+        if leads != self._led:
+            log.info("leads" if leads else "lost_the_lead")
+        self._led = leads
 
     async def _stages(self) -> None:
         if self.leads():

@@ -66,7 +66,14 @@ def leader(*houses: House) -> House:
     raise AssertionError("nobody leads")
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "how",
+    [
+        signal.SIGKILL,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(signal.SIGSTOP, marks=pytest.mark.slow),
+    ],
+)
 def test_the_other_leads_when_one_is_gone(
     make_house: Callable[..., House], pg: PostgresServer, tmp_path: Path, how: signal.Signals
 ) -> None:
