@@ -13,7 +13,7 @@ import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import asyncpg
 import sqlalchemy as sa
@@ -52,7 +52,7 @@ class Store:
         """Makes a connection that nobody else uses, with the settings given; None where the state is a file."""
 
     @classmethod
-    async def open(cls, url: str) -> Store:
+    async def open(cls, url: str) -> Self:
         """Opens `sqlite:///PATH` or `postgresql://…`, and migrates. Raises StoreError."""
         engine, name, alone = _engine(url)
         store = cls(engine, name, name if engine.dialect.name == "sqlite" else None, alone)

@@ -15,6 +15,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -26,7 +27,7 @@ from proxy.access.requests import Requests
 from proxy.access.stages import Stages
 from proxy.access.store import Emit, Store
 from proxy.clock import Clock, FakeClock
-from proxy.config import load
+from proxy.config import Config, load
 from proxy.session.steward import Steward
 from proxy.session.telling import teller
 from tests.access.wishes import GROUPS, wish
@@ -55,7 +56,7 @@ class Bomb:
     def around(self, emit: Emit) -> Emit:
         """`emit`, with a boundary before the record and one between record and commit."""
 
-        def told(action: str, detail: dict[str, object]) -> None:
+        def told(action: str, detail: dict[str, Any]) -> None:
             self.tick()
             emit(action, detail)
             self.tick()
@@ -76,13 +77,13 @@ class MortalStore(Store):
             self.bomb.tick()
 
 
-async def live_on(store: Store, clock: Clock, emit: Emit, config: Path, until: Callable[[datetime], None]) -> None:
+async def live_on(store: Store, clock: Clock, emit: Emit, config: Config, until: Callable[[datetime], None]) -> None:
     """Does what is still to be done, as people and the steward would: each looks first, and goes on from there.
 
     `until` lets time pass to a moment.
     """
     requests, grants = Requests(store, clock, emit, GROUPS), Grants(store, clock, emit)
-    stages, steward = Stages(store, clock, emit), Steward(load(config), store, clock, emit)
+    stages, steward = Stages(store, clock, emit), Steward(config, store, clock, emit)
     if not await requests.all():
         asked = wish(approvals=2, approvers=("owners",), starts_at=clock.now() + timedelta(hours=1))
         await requests.create(asked, by="sam@shop.example", lapse=timedelta(days=1))
@@ -128,7 +129,7 @@ async def end_state(store: Store) -> dict[str, object]:
         grants = (await connection.execute(sa.select(tables.grants))).mappings().all()
         requests = (await connection.execute(sa.select(tables.requests))).mappings().all()
         voices = (await connection.execute(sa.select(tables.approvals.c.by).order_by(tables.approvals.c.by))).scalars()
-        state = {
+        state: dict[str, object] = {
             "grants": [(g["person"], g["stage"], g["ended_why"], g["ended_at"] == g["expires_at"]) for g in grants],
             "of": [g["request"] == r["id"] for g, r in zip(grants, requests, strict=True)],
             "requests": [(r["person"], r["state"], r["decided_by"]) for r in requests],
@@ -163,7 +164,7 @@ async def main(url: str, recordings: Path, clock_file: Path, at: int) -> None:
     store.bomb = bomb
     try:
         emit = bomb.around(teller(recordings, clock.now))
-        await live_on(store, clock, emit, clock_file.with_name("config.yaml"), clock.until)
+        await live_on(store, clock, emit, load(clock_file.with_name("config.yaml")), clock.until)
     finally:
         await store.close()
     sys.stdout.write(f"{bomb.count}\n")

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from proxy.access import tables
 from proxy.access.store import Store
 from proxy.clock import FakeClock
+from proxy.config import Config, load
 from recorder.verify import verify
 from tests.access.life import CONFIG, LIFE, Bomb, MortalStore, end_state, live_on
 from tests.access.wishes import Told
@@ -44,27 +45,27 @@ async def wipe(store: Store) -> None:
                 await connection.execute(sa.delete(table))
 
 
-async def live(url: str, clock: FakeClock, told: Told, bomb: Bomb, config: Path) -> None:
+async def live(store: MortalStore, clock: FakeClock, told: Told, bomb: Bomb, config: Config) -> None:
     """One process's part of a life."""
 
     def until(moment: datetime) -> None:
         if (left := (moment - clock.now()).total_seconds()) > 0:
             clock.advance(left)
 
-    store = await MortalStore.open(url)
     store.bomb = bomb
     try:
         await live_on(store, clock, bomb.around(told), config, until)
     finally:
-        await store.close()
+        store.bomb = None
 
 
-async def test_as_an_exception_at_every_boundary(url: str, tmp_path: Path, store: Store) -> None:
-    config = tmp_path / "config.yaml"
-    config.write_text(CONFIG)
+async def test_as_an_exception_at_every_boundary(url: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    config = load(tmp_path / "config.yaml")
+    store = await MortalStore.open(url)
     whole = Bomb(0, boom)
     told = Told()
-    await live(url, FakeClock(), told, whole, config)
+    await live(store, FakeClock(), told, whole, config)
     wanted = await end_state(store)
     assert told.actions() == wanted["steps"] == LIFE
     assert whole.count >= 3 * len(LIFE) - 4, "two more for each record, and one for each transaction"
@@ -72,10 +73,11 @@ async def test_as_an_exception_at_every_boundary(url: str, tmp_path: Path, store
         await wipe(store)
         clock, told = FakeClock(), Told()
         with pytest.raises(Killed):
-            await live(url, clock, told, Bomb(at, boom), config)
-        await live(url, clock, told, Bomb(0, boom), config)
+            await live(store, clock, told, Bomb(at, boom), config)
+        await live(store, clock, told, Bomb(0, boom), config)
         assert await end_state(store) == wanted, f"killed at boundary {at}"
         assert whole_and_in_order(told.actions()), f"killed at boundary {at}: {told.actions()}"
+    await store.close()
 
 
 @pytest.mark.slow
