@@ -32,6 +32,7 @@ NOUNS = {
     "database": "What a database gives to everybody; daypass's views in it.",
     "policy": "Check, show and try policies.",
     "request": "Ask for access; approve, deny and withdraw requests.",
+    "delegation": "Give one's voice on requests to another person, for a while.",
     "grant": "Give, list and end temporary access.",
     "notify": "Who is told of steps; try whether it reaches them.",
     "session": "Who is and was connected.",
