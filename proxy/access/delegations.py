@@ -104,7 +104,13 @@ class Delegations:
             return [Delegation(**row) for row in (await connection.execute(query)).mappings()]
 
     async def _step(self, connection: Any, action: str, made: Delegation, by: str, *, reason: str) -> None:
-        detail = {"by": by, "delegation": made.id, "person": made.from_whom, "to": made.to_whom, "reason": reason}
+        detail: dict[str, Any] = {
+            "by": by,
+            "delegation": made.id,
+            "person": made.from_whom,
+            "to": made.to_whom,
+            "reason": reason,
+        }
         if action == "delegation.created":
             detail |= {"starts_at": made.starts_at, "ends_at": made.ends_at}
         await steps.take(connection, self._emit, self._clock.now(), action, detail)

@@ -98,7 +98,7 @@ async def test_as_a_process_at_every_boundary(url: str, tmp_path: Path, store: S
     whole = run(begin("whole"), 0)
     assert whole.returncode == 0, whole.stderr
     wanted = await end_state(store)
-    for at in range(1, int(whole.stdout) + 1):
+    for at in range(1, int(whole.stdout.split()[-1]) + 1):
         await wipe(store)
         folder = begin(f"at{at}")
         assert run(folder, at).returncode == 9
