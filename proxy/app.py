@@ -25,6 +25,8 @@ from proxy.access.alerts import Alerts
 from proxy.access.grants import Grants
 from proxy.access.holds import Holds
 from proxy.access.kills import Kills
+from proxy.access.lead import Lead
+from proxy.access.outbox import Outbox
 from proxy.access.removals import Removals
 from proxy.access.stages import Stages
 from proxy.access.store import Store, StoreError
@@ -41,6 +43,7 @@ from proxy.server.front import Front, OwnPages
 from proxy.server.link import Charter, Link, Tracing, summoned
 from proxy.server.listener import Listener
 from proxy.server.metrics import Counts, Gauges, Metrics
+from proxy.server.notify import Notifier
 from proxy.server.post import Post
 from proxy.server.server import Server
 from proxy.server.tracing import Traces
@@ -200,6 +203,8 @@ async def _run(
         removal=removal,
         holding=holding,
         agreements=agreements,
+        notifier=Notifier(config.notify, Outbox(store, clock), clock, identity, counts.notices),
+        lead=Lead(store, clock),
     )
     post = Post(commons.folder, commons.place, cancel=registry.cancel_here, look=watch.look_at)
     registry.elsewhere = post.ask_to_cancel

@@ -137,8 +137,8 @@ class Grants:
     ) -> Grant:
         """Ends a grant for good. Revoking again changes nothing and returns the grant as it is.
 
-        `why`: revoked, policy, person or agreement. A grant that is over by its time is only marked. With a
-        `connection` it is part of that transaction.
+        `why`: revoked, policy, person or agreement. A grant that is over by its time is only marked.
+        With a `connection` it is part of that transaction.
         """
         reason, by = one_line("reason", reason), one_line("by", by)
         if connection is not None:

@@ -17,8 +17,7 @@ from proxy.access.model import Grant, Stage, Terms, check_step
 from proxy.access.store import Emit, Store
 from proxy.clock import Clock
 
-BY: Final = "daypass"
-"""Who does what nobody did."""
+BY: Final = steps.BY
 
 
 class Stages:
