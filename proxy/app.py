@@ -91,6 +91,7 @@ async def _serve(
         return 3
     try:
         loop = asyncio.get_running_loop()
+        identity, _ = await store.identity()
         with contextlib.ExitStack() as closing:
             recorder = Recorder(
                 config.recording.dir,
@@ -102,6 +103,7 @@ async def _serve(
                 free_floor=config.recording.min_free,
                 reserved=config.recording.reserve,
                 turns=Turns(loop.call_soon, loop.call_soon_threadsafe),
+                installation=identity,
             )
             closing.callback(recorder.close)
             for found in recorder.recovered:
@@ -111,6 +113,9 @@ async def _serve(
             return await _run(config, clock, store, recorder, commons, _certificate(config), boss, traces)
     except RecordError as problem:
         log.error("recording_unavailable", reason=str(problem))
+        return 3
+    except StoreError as problem:
+        log.error("state_unavailable", reason=str(problem))
         return 3
     except (ssl.SSLError, ValueError) as problem:
         log.error("certificate_unusable", reason=str(problem))

@@ -328,16 +328,18 @@ def _nothing_missing(policy: Policy) -> None:
 
 def _run(cfg: Config, action: Callable[[Grants], Awaitable[T]]) -> T:
     """Opens the state, acts, closes it; what goes wrong becomes an exit code."""
-    clock = SystemClock()
+    clock, identity = SystemClock(), ""
 
     def record(action: str, detail: dict[str, Any]) -> None:
         rest = {key: value for key, value in detail.items() if key not in {"grant", "by"}}
         event = GrantEvent(action=action, grant=detail["grant"], by=detail["by"], detail=rest)
-        append_installation(cfg.recording.dir, event, clock.now)
+        append_installation(cfg.recording.dir, event, clock.now, installation=identity)
 
     async def main() -> T:
+        nonlocal identity
         store = await Store.open(cfg.state)
         try:
+            identity, _ = await store.identity()
             return await action(Grants(store, clock, record))
         finally:
             await store.close()

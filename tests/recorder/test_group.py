@@ -131,7 +131,7 @@ def test_a_write_ahead_file_that_fails_ends_all_sessions_in_order(recorder: Reco
     assert all(recording.broken is not None for recording in recordings)
     assert not recorder.healthy()
     with pytest.raises(RecordError, match=r"write-ahead|cannot write"):
-        recordings[2].commit() or recordings[2].flush()
+        recordings[2].commit()
     for recording in recordings:
         recording.close(end())
     hand.settle(recorder)
