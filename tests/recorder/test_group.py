@@ -302,7 +302,7 @@ def test_kill_9_in_the_middle_of_groups(tmp_path: Path, points: int) -> None:
     assert report.ok, report.to_dict()
     assert {"interrupted", "open"} <= {checked.state for checked in report.recordings}
     assert len(said) >= points
-    assert sum(map(len, said.values())) > points * 5
+    assert sum(map(len, said.values())) > points
     assert not list((tmp_path / ".ahead").iterdir())
     for id_, numbers in said.items():
         (path,) = tmp_path.glob(f"*/*/{id_}.jsonl")
