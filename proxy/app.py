@@ -112,6 +112,7 @@ async def _serve(
         return 3
     try:
         loop = asyncio.get_running_loop()
+        identity, _ = await store.identity()
         with contextlib.ExitStack() as closing:
             upkeep = _upkeep(config, clock)
             closing.callback(upkeep.last_words)
@@ -125,6 +126,7 @@ async def _serve(
                 free_floor=config.recording.min_free,
                 reserved=config.recording.reserve,
                 turns=Turns(loop.call_soon, loop.call_soon_threadsafe),
+                installation=identity,
             )
             closing.callback(recorder.close)
             for found in recorder.recovered:
@@ -134,6 +136,9 @@ async def _serve(
             return await _run(config, clock, store, recorder, upkeep, commons, _certificate(config), boss, traces)
     except RecordError as problem:
         log.error("recording_unavailable", reason=str(problem))
+        return 3
+    except StoreError as problem:
+        log.error("state_unavailable", reason=str(problem))
         return 3
     except (ssl.SSLError, ValueError) as problem:
         log.error("certificate_unusable", reason=str(problem))
@@ -156,12 +161,12 @@ async def _run(
     boss: tuple[socket.socket, Charter] | None,
     traces: Traces | None,
 ) -> int:
-    emit = teller(config.recording.dir, clock.now)
+    identity, secret = await store.identity()
+    emit = teller(config.recording.dir, clock.now, installation=identity)
     facts, started = TimeFacts(store, clock, emit), boot()
     kept = await facts.read()
     steady = Steady(clock, kept, started)
     grants = Grants(store, steady)
-    identity, secret = await store.identity()
     keeper = Keeper(config, identity, secret)
     bench = Bench(Policies(config.policies), secret, identity, keeper.is_for)
     registry = Registry(steady, commons)

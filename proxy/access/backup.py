@@ -129,8 +129,6 @@ async def restore(
         now = clock.now()
         detail = {"by": by, "installation": told.installation, "backup_at": told.at, "keep_live": keep_live}
         await steps.take(connection, emit, now, "state.restored", detail)
-        links = tables.signing_links
-        await connection.execute(sa.update(links).where(links.c.used_at.is_(None)).values(used_at=now))
         for person, reason in disabled_since:
             await _disable(connection, person, reason, by, now)
         which = set(ended_since) if keep_live else None

@@ -59,11 +59,12 @@ def where() -> str:
 def with_access(cfg: Config, action: Callable[[Access], Awaitable[T]]) -> T:
     """Runs `action` on the state of `cfg`. Exits 2 on what makes no sense, 3 where the state cannot be reached."""
     clock = SystemClock()
-    emit = teller(cfg.recording.dir, clock.now, where())
 
     async def main() -> T:
         store = await Store.open(cfg.state)
         try:
+            identity, _ = await store.identity()
+            emit = teller(cfg.recording.dir, clock.now, where(), identity)
             groups = cfg.people.groups
             access = Access(
                 config=cfg,

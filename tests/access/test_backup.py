@@ -137,16 +137,6 @@ async def test_kept_alive_but_for_what_is_known_to_have_ended(
         await Requests(empty, clock, told, GROUPS).approve(waiting, by="bob@shop.example", reason="x")
 
 
-async def test_one_time_links_are_used_up(store: Store, empty: Store, clock: FakeClock, told: Told) -> None:
-    values = {"secret_sha256": "00", "person": "p", "agreement": "nda", "sha256": "11", "made_at": clock.now(),
-              "made_by": ANN, "ends_at": clock.now() + HOUR}  # fmt: skip
-    async with store.write() as connection:
-        await connection.execute(tables.signing_links.insert().values(values))
-    await backup.restore(empty, await dumped(store, clock), clock, told, by="op", keep_live=True)
-    async with empty.read() as connection:
-        assert (await connection.execute(sa.select(tables.signing_links.c.used_at))).scalar() == clock.now()
-
-
 async def test_only_into_an_empty_state(store: Store, clock: FakeClock, told: Told) -> None:
     await live(store, clock)
     before = await rows(store)
