@@ -43,6 +43,7 @@ class Simple:
             digest = hashlib.sha256(data[pos - HEADER : stop]).hexdigest()
             return self._answers.too_long(long, not_kept(stop - pos + HEADER, digest), extended=False)
         judgement = talk.judgement(sql)
+        talk.asked = None
         limited = talk.limited(judgement) if judgement.allowed else None
         if limited is not None:
             judgement = limited_by(limited, judgement)
@@ -54,6 +55,7 @@ class Simple:
             talk.record(None, protocol="simple", sql=sql.decode("utf-8", "surrogateescape"))
         for statement in statements:
             talk.record(statement, protocol="simple")
+        talk.plan(first)
         if limited is not None:
             return self._answers.limited(limited, range(first, talk.n + 1), extended=False)
         if not judgement.allowed and judgement.refusal is not None:
