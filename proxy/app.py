@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import hashlib
+import hmac
 import resource
 import signal
 import socket
@@ -41,6 +43,7 @@ from proxy.server.watch import Watch
 from proxy.session.commons import Commons
 from proxy.session.ephemeral import Keeper
 from proxy.session.judging import Bench
+from proxy.session.keeping import Keeping
 from proxy.session.opening import Desk, open_session
 from proxy.session.registry import Registry
 from proxy.session.talk import Tally
@@ -164,6 +167,11 @@ async def _run(
         tally=tally,
         accepting=server.accepting,
         counted=counts.login,
+        keeping=Keeping(
+            config.recording.results,
+            config.recording.literals,
+            hmac.new(secret, b"daypass record digests", hashlib.sha256).digest(),
+        ),
     )
 
     async def handle(channel: SocketChannel, deadline: float) -> None:

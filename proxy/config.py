@@ -46,7 +46,6 @@ __all__ = [
     "is_loopback",
     "load",
     "nearest",
-    "not_yet",
     "parse_duration",
     "parse_size",
     "parse_yaml",
@@ -170,6 +169,7 @@ class Recording(_Model):
     dir: BesideFile = Field(default=Path("recordings"), validate_default=True)
     durability: Literal["write", "fsync"] = "write"
     results: Results = "counts"
+    literals: Literal["keep", "hash", "drop"] = "keep"
 
 
 class Metrics(_Model):
@@ -301,15 +301,6 @@ def _cross_checks(config: Config) -> Iterator[Finding]:
         if database.credential.password_env is not None and database.credential.password_file is not None:
             where = ("databases", name, "credential", "password_file")
             yield config.finding(where, "give password_env or password_file, not both")
-
-
-def not_yet(config: Config) -> list[Finding]:
-    """What the file may say and this version cannot do. `serve` and `config check` refuse it: nothing is ignored."""
-    found: list[Finding] = []
-    if config.recording.results not in {"none", "counts"}:
-        message = f"{config.recording.results} is not available yet: write counts or none"
-        found.append(config.finding(("recording", "results"), message))
-    return found
 
 
 def warnings(config: Config) -> list[Finding]:

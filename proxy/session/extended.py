@@ -99,6 +99,8 @@ class Extended:
         elif not names.room(stop - pos):
             return self._answers.bad_name(refusal("too many names"), prepared, source, name)
         values = params.decode_all(raw, formats, prepared.types, talk.types) if raw else []
+        if talk.literals is not None:
+            values = talk.literals.values(values)
         portal = Portal(source.decode("utf-8", "surrogateescape"), prepared, values, stop - pos)
         if talk.shown is not None and talk.shown.rows:
             portal.formats = client.result_formats(data, pos, stop)

@@ -25,11 +25,12 @@ from proxy.config import Config, Database
 from proxy.policy.ddl import RolePlan
 from proxy.policy.judge import Judges
 from proxy.policy.worker import Workers
-from proxy.session import about, login, parameters, upstream
+from proxy.session import about, driver, login, parameters, upstream
 from proxy.session.channel import Channel, ChannelClosed
 from proxy.session.cost import Connect, Costs
 from proxy.session.ephemeral import Keeper
 from proxy.session.gate import Bounds
+from proxy.session.keeping import DEFAULT, Keeping
 from proxy.session.refusals import LoginRefused, Refusal, refusal
 from proxy.session.registry import LONG_SECRET_BYTES, SECRET_BYTES, WARN_BEFORE, Registry, Session
 from proxy.session.relay import Relay
@@ -87,6 +88,8 @@ class Desk:
     accepting: Callable[[], Refusal | None]
     counted: Callable[[str], None]
     """Called with the outcome of each login: `ok`, or the reason of the refusal."""
+    keeping: Keeping = DEFAULT
+    """How much of sessions is recorded."""
     named: Callable[[str], None] = lambda _: None
     """Called with the name of the session that this connection has become."""
 
@@ -271,6 +274,8 @@ def _begin(
     observe = judge.policy.mode == "observe"
     name = f"s-{now:%Y%m%d-%H%M%S}-{base64.b32encode(desk.clock.random(5)).decode().lower()}"
     tls = channel.tls
+    asked_for = [(part.policy.recording.results, part.policy.recording.literals) for part in judge.parts]
+    keeping = desk.keeping.joined(asked_for)
     recording = desk.recorder.open(
         name,
         events.SessionStart(
@@ -289,6 +294,9 @@ def _begin(
             client_certificate=tls.subject if tls is not None else None,
             upstream_pid=ready.pid,
             startup=dict(asked.parameters),
+            driver=driver.guess(asked.parameters),
+            results=keeping.results,
+            literals=keeping.literals,
         ),
     )
     desk.named(name)
@@ -321,6 +329,7 @@ def _begin(
             heavy=desk.workers.judge,
             costs=costs,
             own=lambda name: about.answer(name, grant, relay.talk, desk.clock.now()),
+            keeping=keeping,
         ),
         cancel=stop_upstream,
     )
@@ -339,8 +348,9 @@ def _begin(
     )
     desk.registry.add(session)
     hello = [build.AUTHENTICATION_OK, bytes(ready.relayed), build.key_data(ready.pid, session.secret)]
+    relay.at_login(bytes(ready.relayed))
     if judge.policy.greeting and not observe:
-        hello.append(build.notice(text=_greeting(grant, name)))
+        hello.append(relay.greeting(_greeting(grant, name)))
     channel.write(b"".join((*hello, build.ready(IDLE))))
     if observe:
         log.warning("session_observed", session=name, grant=grant.id, policy=judge.policy.name)

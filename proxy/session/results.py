@@ -215,7 +215,7 @@ class Results:
         entries = talk.ledger.entries
         veiled = bool(entries) and _veiled(entries[0])
         told = scrub(body, notice=True) if veiled else body
-        talk.note(upstream.report(told))
+        talk.note(talk.told(told))
         return build.message(b"N", told) if veiled else None
 
     def _notified(self, body: bytes) -> None:
@@ -257,7 +257,7 @@ class Results:
             told = scrub(body) if judgement.veiled else body
             if judgement.edits:
                 told = upstream.move_position(told, judgement.client_position)
-        found = upstream.report(told)
+        found = talk.told(told)
         if found.fatal:
             self.fatal = found
         recorded = self._failed(gone, found)

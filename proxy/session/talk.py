@@ -17,12 +17,13 @@ from proxy.policy.judgement import Judgement, Statement
 from proxy.session.budget import FREE, Ended, Meter, Spent
 from proxy.session.cost import Costs
 from proxy.session.keeping import COUNTS, DEFAULT, Keeping
+from proxy.session.literals import Literals
 from proxy.session.names import SETTLED, Names, Portal, Prepared
 from proxy.session.refusals import Refusal
 from proxy.session.shown import Shown
 from proxy.wire import types
 from proxy.wire.ledger import Ledger, Owed
-from proxy.wire.upstream import Report
+from proxy.wire.upstream import Report, report
 from recorder import events
 from recorder.forms import Form
 
@@ -99,6 +100,7 @@ class Talk:
         "heavy",
         "judge",
         "ledger",
+        "literals",
         "meter",
         "monotonic",
         "n",
@@ -161,6 +163,10 @@ class Talk:
         """Whether the record says how many rows there were."""
         self.shown = Shown(keeping, recording, self.types) if keeping.level > COUNTS else None
         """Records what the client is shown of results; None where they are only counted."""
+        self.literals: Literals | None = None
+        """Takes the values out of texts, where the record may not hold them."""
+        if keeping.literals != "keep":
+            self.literals = Literals(hashed=keeping.literals == "hash", key=keeping.key)
         self.asked: float | None = None
         """What the text that was asked about last is expected to cost."""
         self.planned: dict[int, float] = {}
@@ -276,11 +282,16 @@ class Talk:
         portal: str | None,
         kind: str,
     ) -> events.Statement:
+        literals = self.literals
         if statement is None:
+            if literals is not None:
+                sql = literals.text(sql) or ""
             return events.Statement(
                 n=n, sql=sql, params=params, verdict="allow", rule=None, rewritten=None, kind=kind or "empty",
                 protocol=protocol, name=name, portal=portal, tx=STATUS[self.tx],
             )  # fmt: skip
+        if literals is not None:
+            statement = literals.statement(statement)
         return events.Statement(
             n=n,
             sql=statement.sql,
@@ -347,6 +358,10 @@ class Talk:
             told = None
         entry.done = entry.count
         return True
+
+    def told(self, body: bytes) -> Report:
+        """An error or notice that the client reads, for the record."""
+        return report(body) if self.literals is None else self.literals.told(body)
 
     def note(self, told: Report) -> None:
         """Record what the server told the client beside the answers to statements."""
