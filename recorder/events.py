@@ -17,7 +17,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_f
 
 
 class SessionStart(Event, frozen=True, kw_only=True, omit_defaults=True, tag="session.start"):
-    """The first line of a session's recording: who, by which grant, from where, to what."""
+    """The first line of a session's recording: who, by which grant, from where, to what. `signing`: the agreements that
+    are to be accepted in it; such a session has no upstream."""
 
     session: str
     grant: str
@@ -37,6 +38,7 @@ class SessionStart(Event, frozen=True, kw_only=True, omit_defaults=True, tag="se
     driver: str = ""
     results: str = "counts"
     literals: str = "keep"
+    signing: list[str] = []
 
 
 class Statement(Event, frozen=True, kw_only=True, omit_defaults=True, tag="statement"):
@@ -103,6 +105,19 @@ class Rows(Event, frozen=True, kw_only=True, omit_defaults=True, tag="rows"):
     more: bool = False
 
 
+class HoldEvent(Event, frozen=True, kw_only=True, omit_defaults=True, tag="hold"):
+    """A statement waits for another person's yes (`state` waiting, with what was asked), or no longer does: approved,
+    denied, timeout, cancelled or unavailable. Written before anything of it goes upstream."""
+
+    hold: str
+    state: str
+    sql: str | None = None
+    params: list[Any] | None = None
+    rule: str | None = None
+    reason: str = ""
+    by: str = ""
+
+
 class Notice(Event, frozen=True, kw_only=True, omit_defaults=True, tag="notice"):
     """What the client was told beside the answers to statements, by daypass itself or by the server."""
 
@@ -160,6 +175,16 @@ class GrantEvent(Event, frozen=True, kw_only=True, omit_defaults=True, tag="gran
     detail: dict[str, Any] = {}
 
 
+class AccessEvent(Event, frozen=True, kw_only=True, omit_defaults=True, tag="access"):
+    """A step of access that is not a grant's own: of a request, an agreement, a person, a precheck, a review, …
+    `action` begins with what it is about; `where` is from where it was taken. Times in `detail` are RFC 3339 UTC."""
+
+    action: str
+    by: str
+    where: str = ""
+    detail: dict[str, Any] = {}
+
+
 class Recovered(Event, frozen=True, kw_only=True, omit_defaults=True, tag="recovered"):
     """A writer died here. What stood after the last whole line (`bytes` of it, from byte `offset`) was cut aside into
     `file`."""
@@ -172,8 +197,8 @@ class Recovered(Event, frozen=True, kw_only=True, omit_defaults=True, tag="recov
 
 
 AnyEvent = (
-    SessionStart | Statement | Outcome | Rows | Notice | Notification | Cancel | SessionEnd | Login | GrantEvent
-    | Recovered
+    SessionStart | Statement | Outcome | Rows | HoldEvent | Notice | Notification | Cancel | SessionEnd | Login
+    | GrantEvent | AccessEvent | Recovered
 )  # fmt: skip
 
 _encoder = msgspec.json.Encoder(enc_hook=repr)

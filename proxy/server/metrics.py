@@ -41,7 +41,30 @@ class Gauges:
     dropped: Callable[[], int]
     ready: Callable[[], bool]
     recording: Callable[[], bool]
+    free: Callable[[], int]
+    reserved: Callable[[], int]
+    syncs: Callable[[], int]
     databases: Callable[[], dict[str, bool]]
+
+
+@dataclass(slots=True)
+class NoticeCounts:
+    """What became of notifications, by sink."""
+
+    delivered: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, int] = field(default_factory=dict)
+    given_up: dict[str, int] = field(default_factory=dict)
+    backlog: dict[str, int] = field(default_factory=dict)
+
+    def families(self) -> list[Family]:
+        """As they are now."""
+        backlog = {name: float(count) for name, count in self.backlog.items()}
+        return [
+            _labelled("daypass_notices_delivered", "Notices that arrived, by sink.", "sink", self.delivered),
+            _labelled("daypass_notices_failed", "Tries that failed, by sink.", "sink", self.failed),
+            _labelled("daypass_notices_given_up", "Notices that nobody got, by sink.", "sink", self.given_up),
+            Family("daypass_notices_waiting", "gauge", "Notices not delivered yet.", "max", backlog, "sink"),
+        ]
 
 
 @dataclass(slots=True)
@@ -51,6 +74,7 @@ class Counts:
     logins: dict[str, int] = field(default_factory=dict)
     ends: dict[str, int] = field(default_factory=dict)
     definers: dict[str, int] = field(default_factory=dict)
+    notices: NoticeCounts = field(default_factory=NoticeCounts)
     observing: int = 0
     reloads: dict[str, int] = field(default_factory=lambda: {"good": 0, "bad": 0})
 
@@ -76,6 +100,9 @@ class Metrics:
             _gauge("daypass_ready", "1 when sessions can be served and recorded.", ready, "max"),
             _gauge("daypass_workers", "Workers that can serve and record sessions.", ready, "sum"),
             _gauge("daypass_recording_healthy", "1 while recordings can be written.", gauges.recording(), "min"),
+            _gauge("daypass_recording_free_bytes", "Bytes free for recordings.", gauges.free(), "min"),
+            _gauge("daypass_recording_reserve_bytes", "Bytes kept for session ends.", gauges.reserved(), "min"),
+            _counter("daypass_recording_syncs", "Group commits.", gauges.syncs()),
             _gauge("daypass_sessions", "Open sessions.", gauges.sessions(), "sum"),
             _gauge("daypass_logins_pending", "Connections that are not sessions yet.", gauges.pending(), "sum"),
             Family(
@@ -103,6 +130,7 @@ class Metrics:
             _labelled("daypass_denied", "Statements refused, by rule.", "rule", tally.denied),
             _labelled("daypass_logins", "Logins, by outcome.", "outcome", counts.logins),
             _labelled("daypass_policy_reloads", "Readings of the policy files.", "result", counts.reloads),
+            *counts.notices.families(),
         ]
 
 

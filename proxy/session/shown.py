@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 PENDING: Final = 256 << 10
 """Bytes of rows after which the recording is written: what waits in memory stays bounded."""
+BEHIND: Final = 8 << 20
+"""Bytes that may be on their way to a disk that is slower than the server; then the session waits for it."""
 NEVER: Final = 1 << 62
 
 
@@ -31,7 +33,7 @@ class Shown:
 
     __slots__ = (
         "_binary", "_columns", "_described", "_digest", "_key", "_level", "_most", "_n", "_pending", "_record",
-        "_types", "runs",
+        "_types", "_unsafe", "runs",
     )  # fmt: skip
 
     def __init__(self, keeping: Keeping, record: Record, types: Types) -> None:
@@ -48,7 +50,8 @@ class Shown:
         self._columns: list[upstream.Field] | None = None
         """Those of the result on its way."""
         self._binary: tuple[int, ...] | None = None
-        self._pending = 0
+        self._pending = self._unsafe = 0
+        """Bytes of rows that wait to be written, and that are written and not on the disk where they have to be."""
         self.runs: dict[int, Portal] = {}
         """What statements that run through the extended protocol run."""
 
@@ -176,6 +179,15 @@ class Shown:
     def _append(self, event: events.Rows, size: int) -> None:
         self._record.append(event)
         self._pending += size
-        if self._pending > PENDING:
-            self._pending = 0
+        if self._pending <= PENDING:
+            return
+        size, self._pending = self._pending, 0
+        if self._unsafe > BEHIND:
             self._record.flush()
+            return
+
+        def safe() -> None:
+            self._unsafe -= size
+
+        if not self._record.commit(safe):
+            self._unsafe += size
