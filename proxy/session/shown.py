@@ -10,11 +10,12 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Any, Final
 
+from proxy.policy.judge import Judges
 from proxy.session.keeping import DIGEST, FULL, SAMPLE, Keeping
 from proxy.session.names import Portal, Prepared
 from proxy.wire import params, upstream
 from proxy.wire.framing import COPY_DATA, DATA_ROW, HEADER, uint32
-from proxy.wire.types import Types
+from proxy.wire.types import BUILT_IN, Types, with_own
 from recorder import events
 from recorder.results import Digest
 
@@ -25,7 +26,25 @@ PENDING: Final = 256 << 10
 """Bytes of rows after which the recording is written: what waits in memory stays bounded."""
 BEHIND: Final = 8 << 20
 """Bytes that may be on their way to a disk that is slower than the server; then the session waits for it."""
+MOST_CATALOGS: Final = 64
 NEVER: Final = 1 << 62
+
+
+_types: dict[str, Types] = {}
+"""Those of the last databases, by the revision of their catalog: sessions share them."""
+
+
+def types_of(judge: Judges) -> Types:
+    """What is known of the types of a judge's database."""
+    if not judge.parts:
+        return BUILT_IN
+    catalog = judge.parts[0].catalog
+    found = _types.get(catalog.revision)
+    if found is None:
+        while len(_types) >= MOST_CATALOGS:
+            del _types[next(iter(_types))]
+        found = _types[catalog.revision] = with_own(catalog.type_names_by_oid, catalog.enum_oids)
+    return found
 
 
 class Shown:

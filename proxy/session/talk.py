@@ -20,8 +20,7 @@ from proxy.session.keeping import COUNTS, DEFAULT, Keeping
 from proxy.session.literals import Literals
 from proxy.session.names import SETTLED, Names, Portal, Prepared
 from proxy.session.refusals import Refusal, refusal
-from proxy.session.shown import Shown
-from proxy.wire import types
+from proxy.session.shown import Shown, types_of
 from proxy.wire.ledger import Ledger, Owed
 from proxy.wire.upstream import Report, report
 from recorder import events
@@ -174,10 +173,7 @@ class Talk:
         """Called when what the gate committed is on the disk, or will never be."""
         self.answered: tuple[Judges, bytes, Judgement] | None = None
         """A verdict that was waited for and may be too large for the judge to keep."""
-        self.types = types.BUILT_IN
-        if judge.parts:
-            catalog = judge.parts[0].catalog
-            self.types = types.with_own(catalog.type_names_by_oid, catalog.enum_oids)
+        self.types = types_of(judge)
         keeping = aids.keeping
         self.counted = keeping.level >= COUNTS
         """Whether the record says how many rows there were."""
