@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import hashlib
+import hmac
 import resource
 import signal
 import socket
@@ -52,6 +54,7 @@ from proxy.session.commons import Commons
 from proxy.session.ephemeral import Keeper
 from proxy.session.holding import Holding
 from proxy.session.judging import Bench
+from proxy.session.keeping import Keeping
 from proxy.session.opening import Desk, open_session
 from proxy.session.patience import LONGEST, Patience
 from proxy.session.proofs import Proofs
@@ -234,6 +237,11 @@ async def _run(
         tally=tally,
         accepting=server.accepting,
         counted=counts.login,
+        keeping=Keeping(
+            config.recording.results,
+            config.recording.literals,
+            hmac.new(secret, b"daypass record digests", hashlib.sha256).digest(),
+        ),
     )
 
     async def handle(channel: SocketChannel, deadline: float) -> None:

@@ -34,7 +34,6 @@ def check(config: ConfigOption, output: OutputOption) -> None:
     except ConfigError as error:
         errors += error.findings
     else:
-        errors += settings.not_yet(loaded)
         warned += settings.warnings(loaded)
         errors += policy_findings(loaded)
     data = {

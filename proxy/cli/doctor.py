@@ -75,7 +75,6 @@ async def _all(path: Path) -> list[Check]:
             Check("fail", "config", str(finding), "correct it, then run doctor again") for finding in error.findings
         ]
     checks = [Check("ok", "config", str(path))]
-    checks += [Check("fail", "config", str(finding)) for finding in settings.not_yet(config)]
     checks += [Check("warn", "config", str(finding)) for finding in settings.warnings(config)]
     checks += [
         *_policies(config),

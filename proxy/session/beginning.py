@@ -17,10 +17,11 @@ import structlog
 
 from proxy.access.model import Grant
 from proxy.policy.judge import Judges
-from proxy.session import about
+from proxy.session import about, driver
 from proxy.session.channel import Channel
 from proxy.session.cost import Costs
 from proxy.session.gate import Bounds
+from proxy.session.keeping import DEFAULT, Keeping
 from proxy.session.registry import LONG_SECRET_BYTES, SECRET_BYTES, Session
 from proxy.session.relay import Relay
 from proxy.session.sharing import peer_of
@@ -52,7 +53,9 @@ async def begin(
     file = desk.judging.terms(grant)
     observe = judge.policy.mode == "observe"
     peer = peer_of(channel.address, asked.parameters, channel.tls)
-    name, recording = await record(channel, desk, grant, judge, asked, upstream_pid=ready.pid)
+    asked_for = [(part.policy.recording.results, part.policy.recording.literals) for part in judge.parts]
+    keeping = desk.keeping.joined(asked_for)
+    name, recording = await record(channel, desk, grant, judge, asked, keeping, upstream_pid=ready.pid)
     database = desk.config.databases[grant.database]
 
     def stop_upstream(done: Callable[[], None] = lambda: None) -> None:
@@ -85,6 +88,7 @@ async def begin(
             costs=costs,
             own=lambda name: about.answer(name, session.grant.ends(session.file), relay.talk, desk.clock.now()),
             hold=lambda statement, values: desk.holding.approval(relay, grant, statement, values),
+            keeping=keeping,
         ),
         cancel=stop_upstream,
     )
@@ -103,8 +107,9 @@ async def begin(
     )
     desk.registry.add(session)
     hello = [build.AUTHENTICATION_OK, bytes(ready.relayed), build.key_data(ready.pid, session.secret)]
+    relay.at_login(bytes(ready.relayed))
     if judge.policy.greeting and not observe:
-        hello.append(build.notice(text=_greeting(grant, grant.ends(file), name)))
+        hello.append(relay.greeting(_greeting(grant, grant.ends(file), name)))
     channel.write(b"".join((*hello, build.ready(IDLE))))
     desk.registry.follow(session, file, opening=True)
     if observe:
@@ -122,6 +127,7 @@ async def record(
     grant: Grant,
     judge: Judges,
     asked: Startup,
+    keeping: Keeping = DEFAULT,
     *,
     upstream_pid: int | None = None,
     signing: Sequence[str] = (),
@@ -146,6 +152,9 @@ async def record(
         upstream_pid=upstream_pid,
         startup=dict(asked.parameters),
         signing=list(signing),
+        driver=driver.guess(asked.parameters),
+        results=keeping.results,
+        literals=keeping.literals,
     )
     recording = await _recording(desk, start)
     desk.named(name)

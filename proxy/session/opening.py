@@ -29,6 +29,7 @@ from proxy.session.channel import Channel, ChannelClosed
 from proxy.session.cost import Costs
 from proxy.session.ephemeral import Keeper, connections
 from proxy.session.holding import Holding
+from proxy.session.keeping import DEFAULT, Keeping
 from proxy.session.patience import Patience
 from proxy.session.refusals import LoginRefused, Refusal, refusal
 from proxy.session.registry import Registry
@@ -96,6 +97,8 @@ class Desk:
     accepting: Callable[[], Refusal | None]
     counted: Callable[[str], None]
     """Called with the outcome of each login: `ok`, or the reason of the refusal."""
+    keeping: Keeping = DEFAULT
+    """How much of sessions is recorded."""
     named: Callable[[str], None] = lambda _: None
     """Called with the name of the session that this connection has become."""
 
