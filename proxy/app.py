@@ -315,7 +315,7 @@ def _upkeep(config: Config, clock: Clock) -> Upkeep:
         form=Form(kept.compress == "zstd", kept.recipients),
         retain=kept.retention,
         now=clock.now,
-        ship=Witness(witness, kept.dir) if witness is not None else None,
+        ships=[Witness(witness, kept.dir)] if witness is not None else [],
     )
 
 

@@ -79,6 +79,7 @@ class House:
                 }
             },
             "metrics": {"host": "127.0.0.1", "port": 0},
+            "recording": {"compress": "none"},  # tests read the lines themselves, also minutes later
             **settings,
         }
         # JSON is YAML.
