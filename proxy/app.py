@@ -26,7 +26,7 @@ from proxy.access.holds import Holds
 from proxy.access.kills import Kills
 from proxy.access.store import Store, StoreError
 from proxy.clock import Clock, SystemClock
-from proxy.config import Config, load
+from proxy.config import Config, checkpoint_file, load
 from proxy.policy.load import Policies
 from proxy.policy.worker import Workers
 from proxy.server import logs, tls
@@ -51,6 +51,9 @@ from proxy.session.talk import Tally
 from proxy.session.telling import teller
 from proxy.tasks import spawn
 from recorder.journal import Recorder, RecordError, Turns
+from recorder.pack import Form
+from recorder.upkeep import Upkeep
+from recorder.witness import Witness
 
 log = structlog.get_logger()
 
@@ -97,6 +100,8 @@ async def _serve(
     try:
         loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as closing:
+            upkeep = _upkeep(config, clock)
+            closing.callback(upkeep.last_words)
             recorder = Recorder(
                 config.recording.dir,
                 durability=config.recording.durability,
@@ -113,7 +118,7 @@ async def _serve(
                 log.warning("recording_recovered", what=str(found))
             commons = Commons(_common_ground(config))
             closing.callback(commons.close)
-            return await _run(config, clock, store, recorder, commons, _certificate(config), boss, traces)
+            return await _run(config, clock, store, recorder, upkeep, commons, _certificate(config), boss, traces)
     except RecordError as problem:
         log.error("recording_unavailable", reason=str(problem))
         return 3
@@ -132,6 +137,7 @@ async def _run(
     clock: Clock,
     store: Store,
     recorder: Recorder,
+    upkeep: Upkeep,
     commons: Commons,
     certificate: tls.Certificate | None,
     boss: tuple[socket.socket, Charter] | None,
@@ -151,6 +157,7 @@ async def _run(
     watch = Watch(
         config=config,
         recorder=recorder,
+        upkeep=upkeep,
         registry=registry,
         grants=grants,
         kills=Kills(store, clock),
@@ -241,6 +248,18 @@ def _common_ground(config: Config) -> Path:
         state = Path(config.state.removeprefix("sqlite:///"))
         return state.with_name(f"{state.name}-run")
     return config.recording.dir.absolute() / ".run"
+
+
+def _upkeep(config: Config, clock: Clock) -> Upkeep:
+    kept = config.recording
+    witness = checkpoint_file(config)
+    return Upkeep(
+        kept.dir,
+        form=Form(kept.compress == "zstd", kept.recipients),
+        retain=kept.retention,
+        now=clock.now,
+        ship=Witness(witness, kept.dir) if witness is not None else None,
+    )
 
 
 def _certificate(config: Config) -> tls.Certificate | None:

@@ -1,18 +1,24 @@
-"""Opening: the one place that knows how a recording's lines are stored, and how to look at one without decoding it.
+"""Lines of a recording, with their places, and how to look at one without decoding it.
 
-Search, replay, tail, export and report read files only through here, so that another stored form is a change of this
-file. Must not know what a line says beyond its head. Invariant: what is handed out are whole lines, each with the
-place where it begins in the decoded bytes, so that whoever stopped can go on there.
+Search, replay, tail, export and report read recordings through here; how they are stored, `stored` knows. Must not know
+what a line says beyond its head. Invariant: what is handed out are whole lines, each with the place where it begins in
+the decoded bytes, so that whoever stopped can go on there.
 """
 
+import io
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import msgspec
 
+from recorder import stored
+from recorder.stored import Identity
+
+_BLOCK = 1 << 16
 _HEAD = re.compile(rb'\{"seq":(\d+),"at":"([^"\\]+)","prev":"[^"\\]*","event":"([^"\\]+)"')
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -35,21 +41,30 @@ class _Head(msgspec.Struct, frozen=True):
     event: str
 
 
-def opened(path: Path) -> BinaryIO:
-    """The decoded bytes of a recording, to be read and sought in."""
-    return path.open("rb")
-
-
-def lines(path: Path, start: int = 0) -> Iterator[tuple[int, bytes]]:
-    """The whole lines from byte `start` on, without their newlines, each with where it begins. Ends before a half
-    line."""
-    with opened(path) as file:
-        file.seek(start)
+def lines(path: Path, start: int = 0, keys: Sequence[Identity] = ()) -> Iterator[tuple[int, bytes]]:
+    """The whole lines from byte `start` of the decoded recording on, without their newlines, each with where it begins.
+    Ends before a half line. OSError, SealedError or BrokenError as `stored.reading`."""
+    with stored.reading(path, keys) as file:
+        place = 0
+        if start and stored.suffix(path) in ("", stored.PLAIN) and isinstance(file, io.BufferedReader):
+            place = file.seek(start)
         for raw in file:
             if not raw.endswith(b"\n"):
                 return
-            yield start, raw[:-1]
-            start += len(raw)
+            if place >= start:
+                yield place, raw[:-1]
+            place += len(raw)
+
+
+def lines_of(file: BinaryIO, start: int) -> Iterator[tuple[int, bytes]]:
+    """The same of a file that is open. Several may be read at once: each knows its own place."""
+    fd, place, rest = file.fileno(), start, b""
+    while data := os.pread(fd, _BLOCK, place):
+        place += len(data)
+        *whole, rest = (rest + data).split(b"\n")
+        for line in whole:
+            yield start, line
+            start += len(line) + 1
 
 
 def head(raw: bytes) -> Head | None:

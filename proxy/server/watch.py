@@ -32,7 +32,9 @@ from proxy.session.refusals import LoginRefused, refusal
 from proxy.session.registry import Registry, Session
 from proxy.session.steward import Steward
 from proxy.tasks import spawn
+from recorder.files import RecordError
 from recorder.journal import Recorder
+from recorder.upkeep import Upkeep
 
 log = structlog.get_logger()
 
@@ -44,6 +46,7 @@ AGREEMENTS_EVERY: Final = 0.5
 CATALOG_EVERY: Final = 5.0
 CATALOG_RETRY: Final = 1.0
 CHECKPOINT_EVERY: Final = 10.0
+UPKEEP_EVERY: Final = 10.0
 PROBE_EVERY: Final = 1.0
 ROLES_EVERY: Final = 1.0
 STEWARD_EVERY: Final = 1.0
@@ -57,6 +60,7 @@ class Watch:
         *,
         config: Config,
         recorder: Recorder,
+        upkeep: Upkeep,
         registry: Registry,
         grants: Grants,
         kills: Kills,
@@ -69,6 +73,7 @@ class Watch:
     ) -> None:
         self._config = config
         self._recorder = recorder
+        self._upkeep = upkeep
         self._registry = registry
         self._grants = grants
         self._kills = kills
@@ -100,6 +105,7 @@ class Watch:
             ("agreements", AGREEMENTS_EVERY, self._look_at_agreements),
             ("probe", PROBE_EVERY, self._probe),
             ("checkpoint", CHECKPOINT_EVERY, self._checkpoint),
+            ("upkeep", UPKEEP_EVERY, self._keep_up),
             ("roles", ROLES_EVERY, self._roles),
             ("holds", GRANTS_EVERY, self._holding.round),
             ("steward", STEWARD_EVERY, self._stages),
@@ -126,6 +132,7 @@ class Watch:
 
     async def stop(self) -> None:
         """End all rounds."""
+        self._upkeep.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -231,6 +238,21 @@ class Watch:
     async def _stages(self) -> None:
         if self._registry.commons.leads():
             await self._steward.round()
+
+    async def _keep_up(self) -> None:
+        """Checkpoints, packing and deleting: all the folder's, so one process does it, and none of it on this loop."""
+        if not self._registry.commons.leads():
+            return
+        try:
+            done = await asyncio.to_thread(self._upkeep.round)
+        except (OSError, RecordError) as problem:
+            log.error("upkeep_failed", reason=str(problem))
+            return
+        if done.packed:
+            plain, stored = (sum(sizes) for sizes in zip(*((e.plain_bytes, e.bytes) for e in done.packed), strict=True))
+            log.info("recordings_stored", count=len(done.packed), bytes=plain, stored_bytes=stored)
+        for one in done.deleted:
+            log.warning("recording_expired", recording=one.id, grant=one.grant)
 
     async def _roles(self) -> None:
         """Pause what stands on released tables; drop the roles of grants that are over, and of those before a crash."""
