@@ -46,7 +46,7 @@ def lines(path: Path, start: int = 0, keys: Sequence[Identity] = ()) -> Iterator
     Ends before a half line. OSError, SealedError or BrokenError as `stored.reading`."""
     with stored.reading(path, keys) as file:
         place = 0
-        if start and stored.suffix(path) in ("", stored.PLAIN) and isinstance(file, io.BufferedReader):
+        if start and isinstance(file, io.BufferedReader) and file.seekable():
             place = file.seek(start)
         for raw in file:
             if not raw.endswith(b"\n"):
