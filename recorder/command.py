@@ -74,12 +74,19 @@ def _from(tape: Tape, at: str) -> Iterator[timeline.Entry]:
     yield from (entry for _, entry in tape.entries(begin))
 
 
-def tail(path: Path, *, jsonl: bool, state: str, sleep: Callable[[float], object] = time.sleep) -> None:
+def tail(
+    path: Path,
+    *,
+    jsonl: bool,
+    state: str,
+    keys: Sequence[Identity] = (),
+    sleep: Callable[[float], object] = time.sleep,
+) -> None:
     """Follow a recording on standard output to its end: drawn, or its lines as they are. OSError."""
     player = Player(Console(highlight=False, emoji=False, markup=False), wait=False)
     first: datetime | None = None
     offset = 0.0
-    for raw in follow(path, sleep):
+    for raw in follow(path, sleep, keys):
         if jsonl:
             sys.stdout.buffer.write(raw + b"\n")
             sys.stdout.buffer.flush()
@@ -101,7 +108,7 @@ def export(path: Path, form: str = "jsonl", keys: Sequence[Identity] = ()) -> in
     out = io.TextIOWrapper(
         sys.stdout.buffer, encoding="utf-8", errors="backslashreplace", newline="", write_through=True
     )
-    FORMATS[form][1](lambda: timeline.read(path, keys), out)
+    FORMATS[form][1](path, out, keys)
     out.flush()
     out.detach()
     return 0

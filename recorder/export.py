@@ -7,23 +7,24 @@ and nothing in it can run or reach out when it is opened.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final, TextIO
 
 from rich.console import Console
 
-from recorder import export_asciicast, export_csv, export_html, export_sql
+from recorder import export_asciicast, export_csv, export_html, export_sql, timeline
 from recorder.replay import Player
-from recorder.timeline import Read
+from recorder.stored import Identity
 
 
-def _text(read: Read, out: TextIO) -> None:
+def _text(path: Path, out: TextIO, keys: Sequence[Identity] = ()) -> None:
     """The transcript, as replay prints it in a pipe."""
     console = Console(file=out, force_terminal=False, color_system=None, width=10_000, highlight=False)
-    Player(console, wait=False).play(read(), state="recorded")
+    Player(console, wait=False).play(timeline.read(path, keys), state="recorded")
 
 
-FORMATS: Final[dict[str, tuple[str, Callable[[Read, TextIO], None]]]] = {
+FORMATS: Final[dict[str, tuple[str, Callable[[Path, TextIO, Sequence[Identity]], None]]]] = {
     "asciicast": ("for asciinema's player (asciicast v3)", export_asciicast.write),
     "csv": ("one line a statement, for a spreadsheet", export_csv.write),
     "html": ("one page with search, for a browser", export_html.write),

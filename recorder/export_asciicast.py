@@ -7,24 +7,28 @@ end. Invariant: control characters in it are only our own colours and line ends.
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Final, TextIO
 
 import msgspec
 from rich.console import Console
 
+from recorder import timeline
 from recorder.events import SessionEnd, SessionStart, Statement
 from recorder.replay import MAX_IDLE
 from recorder.scene import Scene, visible
-from recorder.timeline import REFUSED, Entry, Read
+from recorder.stored import Identity
+from recorder.timeline import REFUSED, Entry
 
 COLUMNS: Final = 120
 ROWS: Final = 36
 
 
-def write(read: Read, out: TextIO) -> None:
+def write(path: Path, out: TextIO, keys: Sequence[Identity] = ()) -> None:
     """The film of a recording, in its own time; the player shortens pauses."""
     scene, before = Scene(color=True), 0.0
-    for entry in read():
+    for entry in timeline.read(path, keys):
         if before == 0.0 and entry.offset == 0.0 and entry.seq == 1:
             _line(out, _header(entry))
         drawn = _drawn(scene, entry)

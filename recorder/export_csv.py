@@ -7,14 +7,17 @@ client or a server sent begins with a character that begins a formula, and none 
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Final, TextIO
 
 import msgspec
 
+from recorder import timeline
 from recorder.events import SessionStart
 from recorder.exchanges import Exchange, exchanges
 from recorder.scene import visible
-from recorder.timeline import Read
+from recorder.stored import Identity
 
 HEAD: Final = (
     "session", "person", "vendor", "grant", "database", "n", "at", "verdict", "rule", "reason", "kind", "sql", "params",
@@ -24,12 +27,12 @@ HEAD: Final = (
 _FORMULA: Final = "=+-@\uff1d\uff0b\uff0d\uff20|%"
 
 
-def write(read: Read, out: TextIO) -> None:
+def write(path: Path, out: TextIO, keys: Sequence[Identity] = ()) -> None:
     """The statements of a recording."""
     lines = csv.writer(out, quoting=csv.QUOTE_MINIMAL, lineterminator="\r\n")
     lines.writerow(HEAD)
     who = ["", "", "", "", ""]
-    for one in exchanges(read()):
+    for one in exchanges(timeline.read(path, keys)):
         if isinstance(one, Exchange):
             lines.writerow([*who, *_row(one)])
         elif isinstance(one.event, SessionStart):

@@ -6,27 +6,29 @@ Invariants: as `page` has them; results are shown as far as they were recorded, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Final, TextIO
 
-from recorder import charts, page
+from recorder import charts, page, timeline
 from recorder.charts import Moment
 from recorder.events import Rows, SessionEnd, SessionStart
 from recorder.exchanges import Exchange, exchanges
 from recorder.page import text
 from recorder.scene import Scene, clock, value
-from recorder.timeline import Entry, Read
+from recorder.stored import Identity
+from recorder.timeline import Entry
 
 SCRIPT: Final = "session.js"
 MOST_ROWS: Final = 200
 """Rows of one result on the page."""
 
 
-def write(read: Read, out: TextIO) -> None:
+def write(path: Path, out: TextIO, keys: Sequence[Identity] = ()) -> None:
     """The page of a recording. Reads it twice: its sums stand above its statements."""
-    sums = _Sums(read())
+    sums = _Sums(timeline.read(path, keys))
     start = sums.start
-    title = f"Session {start.session}" if start else "Session"
+    title = f"Session {start.session}" if start else path.stem
     out.write(page.head(f"{title} · daypass", script=SCRIPT))
     out.write(f"<h1>{text(title)}</h1>\n")
     if start is not None:
@@ -36,7 +38,7 @@ def write(read: Read, out: TextIO) -> None:
     out.write(charts.over_time(sums.moments))
     out.write(_form(sums))
     scene = Scene()
-    for one in exchanges(read(), rows=True):
+    for one in exchanges(timeline.read(path, keys), rows=True):
         out.write(_exchange(one) if isinstance(one, Exchange) else _other(one, scene))
     out.write("<footer>Made by daypass from the recording. This page proves nothing by itself: ")
     out.write("<code>daypass recording verify</code> does.</footer>\n")

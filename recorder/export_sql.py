@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final, TextIO
 
+from recorder import timeline
 from recorder.events import SessionStart
 from recorder.exchanges import Exchange, exchanges
 from recorder.scene import clock, visible
-from recorder.timeline import Read
+from recorder.stored import Identity
 
 _LINE_ENDS: Final = re.compile(r"\r\n|\r|\n")
 _PREPARABLE: Final = re.compile(r"\s*(?:select|with|values|insert|update|delete|merge|table)\b", re.IGNORECASE)
@@ -26,10 +28,10 @@ class _Unwritable(Exception):
     """A value that SQL text cannot hold."""
 
 
-def write(read: Read, out: TextIO) -> None:
+def write(path: Path, out: TextIO, keys: Sequence[Identity] = ()) -> None:
     """The script of a recording."""
     script = _Script(out)
-    for one in exchanges(read()):
+    for one in exchanges(timeline.read(path, keys)):
         if isinstance(one, Exchange):
             script.statement(one)
         elif isinstance(one.event, SessionStart):

@@ -4,7 +4,7 @@ Replay, console and report read this one view. Must not know terminals or files'
 keys are passed on as they are; a recording of a newer version can still be read.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -54,10 +54,6 @@ class _Header(msgspec.Struct, frozen=True):
     seq: int
     at: datetime
     event: str
-
-
-Read = Callable[[], Iterator[Entry]]
-"""Gives the entries of one recording, from the beginning each time it is called."""
 
 
 def read(path: Path, keys: Sequence[Identity] = ()) -> Iterator[Entry]:

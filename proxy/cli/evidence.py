@@ -17,9 +17,10 @@ from rich.text import Text
 
 from proxy.access import dossier
 from proxy.access.dossier import Dossier
+from proxy.cli.identity import IdentityOption, identities
 from proxy.cli.options import ByOption, ConfigOption, OutputOption, load_config, who
 from proxy.cli.output import NO, UNREACHABLE, USAGE, emit, fail, fields, rfc3339, styled
-from proxy.cli.recording import IdentityOption, PublicKeyOption, identities
+from proxy.cli.recording import PublicKeyOption
 from proxy.cli.state import with_access
 from proxy.clock import SystemClock
 from recorder import evidence, files, index, prove, report, seal, stored, summary

@@ -12,10 +12,11 @@ from typing import Annotated
 import typer
 
 from proxy.cli import recording_keep, recording_report, recording_search
+from proxy.cli.identity import IdentityOption, identities, unreadable
 from proxy.cli.options import ConfigOption, OutputOption, load_config
 from proxy.cli.output import NO, UNREACHABLE, USAGE, emit, fail
 from proxy.config import ConfigError, checkpoint_file
-from recorder import command, show, stored
+from recorder import command, show
 from recorder.export import FORMATS
 from recorder.heads import Given
 from recorder.index import NotFoundError
@@ -34,11 +35,6 @@ PublicKeyOption = Annotated[
     typer.Option(
         "--public-key", metavar="FILE", help="Check signatures with this key, not with the one in the folder."
     ),
-]
-
-IdentityOption = Annotated[
-    list[Path] | None,
-    typer.Option("--identity", metavar="FILE", help="An age identity or ssh key that opens encrypted recordings."),
 ]
 
 
@@ -130,19 +126,6 @@ app.command("report", epilog="Example: daypass recording report --vendor acme --
     recording_report.report_command
 )
 app.command("rebuild-index", epilog="Example: daypass recording rebuild-index")(recording_search.rebuild_command)
-
-
-def identities(files: list[Path] | None) -> list[Identity]:
-    """The secret keys in the files of `--identity`."""
-    try:
-        return [key for file in files or [] for key in stored.identities(file)]
-    except (OSError, ValueError) as error:
-        fail(USAGE, str(error), "age-keygen -o FILE makes one; its public key goes to recording.recipients")
-
-
-def unreadable(error: SealedError | BrokenError) -> tuple[int, str]:
-    """Exit code and text for a recording that cannot be read."""
-    return (USAGE if isinstance(error, SealedError) else NO), str(error)
 
 
 def _given(files: list[Path], target: Target, config: Path) -> list[Given]:

@@ -13,6 +13,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from proxy.cli.identity import IdentityOption, identities
 from proxy.cli.options import ConfigOption
 from proxy.cli.output import UNREACHABLE, fail, note
 from proxy.cli.period import SinceOption, UntilOption, moment
@@ -40,6 +41,7 @@ def report_command(
     until: UntilOption = None,
     form: Annotated[Form, typer.Option("--format", help="html is a page with charts, made to be printed.")] = Form.MD,
     folder: FolderOption = None,
+    identity: IdentityOption = None,
 ) -> None:
     """What was done: sessions, statements, tables, functions, rows, refusals, and what is unusual. No text of a
     statement and no value is in it."""
@@ -52,6 +54,7 @@ def report_command(
             vendor=vendor,
             since=moment(since, "--since"),
             until=moment(until, "--until"),
+            keys=identities(identity),
         )
     except OSError as error:
         fail(UNREACHABLE, f"cannot read {error.filename}: {error.strerror}")

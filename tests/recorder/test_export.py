@@ -1,4 +1,5 @@
-"""Every form of export: whole, harmless, and in the words of its format (recorder.exchanges, recorder.page too)."""
+"""Every form of export: whole, harmless, and in the words of its format. Covers recorder.exchanges, recorder.page,
+recorder.export_asciicast and recorder.export_html too."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ STATEMENTS = 7 + len(HOSTILE)
 
 def exported(path: Path, form: str) -> str:
     out = io.StringIO(newline="")
-    FORMATS[form][1](lambda: timeline.read(path), out)
+    FORMATS[form][1](path, out, ())
     return out.getvalue()
 
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.demo.postgres import PostgresServer
-from recorder import export_sql, timeline
+from recorder import export_sql
 from recorder.events import Event
 from recorder.export_sql import literal
 from tests.recorder.scenes import HOSTILE, done, record, said
@@ -22,7 +22,7 @@ from tests.recorder.scenes import HOSTILE, done, record, said
 
 def script(path: Path) -> str:
     out = io.StringIO()
-    export_sql.write(lambda: timeline.read(path), out)
+    export_sql.write(path, out)
     return out.getvalue()
 
 
