@@ -4,6 +4,7 @@ Prints on standard output; talk goes to standard error. Must not parse arguments
 before it is shown, and a damaged one is never shown without saying so.
 """
 
+import io
 import itertools
 import sys
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from recorder import show, targets, terminal, timeline
+from recorder.export import FORMATS
 from recorder.player import Deck
 from recorder.replay import MAX_IDLE, Player
 from recorder.scene import Scene
@@ -72,12 +74,19 @@ def _from(tape: Tape, at: str) -> Iterator[timeline.Entry]:
     yield from (entry for _, entry in tape.entries(begin))
 
 
-def tail(path: Path, *, jsonl: bool, state: str, sleep: Callable[[float], object] = time.sleep) -> None:
+def tail(
+    path: Path,
+    *,
+    jsonl: bool,
+    state: str,
+    keys: Sequence[Identity] = (),
+    sleep: Callable[[float], object] = time.sleep,
+) -> None:
     """Follow a recording on standard output to its end: drawn, or its lines as they are. OSError."""
     player = Player(Console(highlight=False, emoji=False, markup=False), wait=False)
     first: datetime | None = None
     offset = 0.0
-    for raw in follow(path, sleep):
+    for raw in follow(path, sleep, keys):
         if jsonl:
             sys.stdout.buffer.write(raw + b"\n")
             sys.stdout.buffer.flush()
@@ -89,9 +98,17 @@ def tail(path: Path, *, jsonl: bool, state: str, sleep: Callable[[float], object
             sys.stdout.flush()
 
 
-def export(path: Path, keys: Sequence[Identity] = ()) -> int:
-    """The decoded events on standard output, one JSON object a line."""
-    for line in timeline.lines(path, keys):
-        sys.stdout.buffer.write(line + b"\n")
-    sys.stdout.buffer.flush()
+def export(path: Path, form: str = "jsonl", keys: Sequence[Identity] = ()) -> int:
+    """A recording on standard output in one of `FORMATS`; in `jsonl` its own lines as they are. OSError."""
+    if form == "jsonl":
+        for line in timeline.lines(path, keys):
+            sys.stdout.buffer.write(line + b"\n")
+        sys.stdout.buffer.flush()
+        return 0
+    out = io.TextIOWrapper(
+        sys.stdout.buffer, encoding="utf-8", errors="backslashreplace", newline="", write_through=True
+    )
+    FORMATS[form][1](path, out, keys)
+    out.flush()
+    out.detach()
     return 0

@@ -62,14 +62,16 @@ class Grid:
     def _row(self, cells: list[str], *, head: bool = False, right: list[bool] | None = None) -> str:
         out = []
         for at, cell in enumerate(cells):
-            width = self._widths[at] if at < len(self._widths) else WIDEST
-            if cell_len(cell) > width:
+            size = cell_len(cell)
+            if at == len(self._widths):
+                self._widths.append(1)
+            width = self._widths[at] = max(self._widths[at], min(size, WIDEST))  # a later piece may need more
+            if size > width:
                 out.append(set_cell_size(cell, width - 1) + "…")
-            elif right is not None and at < len(right) and right[at]:
-                out.append(" " * (width - cell_len(cell)) + cell)
+            elif right is not None and right[at]:
+                out.append(" " * (width - size) + cell)
             elif head:
-                space = width - cell_len(cell)
-                out.append(" " * (space // 2) + cell + " " * (space - space // 2))
+                out.append(" " * ((width - size) // 2) + cell + " " * (width - size - (width - size) // 2))
             else:
                 out.append(set_cell_size(cell, width))
         return " | ".join(out).rstrip()

@@ -22,6 +22,20 @@ MANY_ROWS: Final = 100_000
 LONG_MS: Final = 60_000.0
 ORDERLY: Final = frozenset({"client", "idle", "shutdown", "expired"})
 """Ends that happen every day."""
+GRAVEST: Final = (
+    "damaged",
+    "encrypted",
+    "expired",
+    "interrupted",
+    "refusals",
+    "logins",
+    "addresses",
+    "plaintext",
+    "ended",
+    "rows",
+    "slow",
+)
+"""The kinds, those that should be looked at first in front."""
 
 
 class Odd(msgspec.Struct, frozen=True):
@@ -47,6 +61,8 @@ class Watch:
             self._note("interrupted", "the recording was interrupted: its writer died", session.ended_at)
         elif session.state == "damaged":
             self._note("damaged", "the recording is gone or its start cannot be read; run verify", None)
+        elif session.state == "expired":
+            self._note("expired", "the recording was deleted when its time was over: it is not counted", None)
 
     def start(self, start: SessionStart) -> None:
         if start.tls is None:
@@ -66,10 +82,12 @@ class Watch:
         if end.reason not in ORDERLY:
             self._note("ended", f"the session was ended: {end.reason}", at)
 
-    def unreadable(self, cause: Exception) -> None:
-        if self._session.state != "damaged":
-            why = cause.strerror if isinstance(cause, OSError) else str(cause)
-            self._note("damaged", f"the recording cannot be read: {why}", None)
+    def unreadable(self, cause: str) -> None:
+        if self._session.state not in ("damaged", "expired"):
+            self._note("damaged", f"the recording cannot be read: {cause}", None)
+
+    def encrypted(self) -> None:
+        self._note("encrypted", "the recording is encrypted and was not read: what was done in it is not counted", None)
 
     def found(self) -> list[Odd]:
         """All of it, once the session is read."""

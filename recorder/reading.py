@@ -1,10 +1,12 @@
-"""Opening: the one place that knows how a recording's lines are stored, and how to look at one without decoding it.
+"""Lines of a recording, with their places, and how to look at one without decoding it.
 
-Search, replay, tail, export and report read files only through here, so that another stored form is a change of this
-file. Must not know what a line says beyond its head. Invariant: what is handed out are whole lines, each with the
-place where it begins in the decoded bytes, so that whoever stopped can go on there.
+Search, replay, tail, export and report read recordings through here; how they are stored, `stored` knows. Must not know
+what a line says beyond its head. Invariant: what is handed out are whole lines, each with the place where it begins in
+the decoded bytes, so that whoever stopped can go on there.
 """
 
+import io
+import os
 import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -16,6 +18,7 @@ import msgspec
 from recorder import stored
 from recorder.stored import Identity
 
+_BLOCK = 1 << 16
 _HEAD = re.compile(rb'\{"seq":(\d+),"at":"([^"\\]+)","prev":"[^"\\]*","event":"([^"\\]+)"')
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -38,34 +41,30 @@ class _Head(msgspec.Struct, frozen=True):
     event: str
 
 
-def opened(path: Path, keys: Sequence[Identity] = ()) -> BinaryIO:
-    """The decoded bytes of a recording, to be read and sought in. As `stored.opened`."""
-    return stored.opened(path, keys)
-
-
 def lines(path: Path, start: int = 0, keys: Sequence[Identity] = ()) -> Iterator[tuple[int, bytes]]:
-    """The whole lines from byte `start` on, without their newlines, each with where it begins. Ends before a half
-    line."""
-    if start:
-        with opened(path, keys) as file:
-            yield from lines_of(file, start)
-        return
+    """The whole lines from byte `start` of the decoded recording on, without their newlines, each with where it begins.
+    Ends before a half line. OSError, SealedError or BrokenError as `stored.reading`."""
     with stored.reading(path, keys) as file:
+        place = 0
+        if start and isinstance(file, io.BufferedReader) and file.seekable():
+            place = file.seek(start)
         for raw in file:
             if not raw.endswith(b"\n"):
                 return
-            yield start, raw[:-1]
-            start += len(raw)
+            if place >= start:
+                yield place, raw[:-1]
+            place += len(raw)
 
 
-def lines_of(file: BinaryIO, start: int = 0) -> Iterator[tuple[int, bytes]]:
-    """As `lines`, of an open file."""
-    file.seek(start)
-    for raw in file:
-        if not raw.endswith(b"\n"):
-            return
-        yield start, raw[:-1]
-        start += len(raw)
+def lines_of(file: BinaryIO, start: int) -> Iterator[tuple[int, bytes]]:
+    """The same of a file that is open. Several may be read at once: each knows its own place."""
+    fd, place, rest = file.fileno(), start, b""
+    while data := os.pread(fd, _BLOCK, place):
+        place += len(data)
+        *whole, rest = (rest + data).split(b"\n")
+        for line in whole:
+            yield start, line
+            start += len(line) + 1
 
 
 def head(raw: bytes) -> Head | None:

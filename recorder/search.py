@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from recorder import search_store
+from recorder import search_store, stored
 from recorder.reading import microseconds, moment
 from recorder.search_words import key, matching, power, spelled
 
@@ -184,5 +184,5 @@ def _hit(row: tuple[Any, ...], folder: Path) -> Hit:
         bytes=bytes_,
         ms=ms,
         sqlstate=sqlstate,
-        recording=str(folder / recording),
+        recording=str(stored.locate(folder / recording)),
     )

@@ -7,16 +7,18 @@ statement of a recording that is gone.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from recorder import reading, search_store, stored
+from recorder.search_store import SearchIndexError
 from recorder.search_words import Of, Said, Words, powers
-from recorder.stored import BrokenError, SealedError
+from recorder.stored import BrokenError, Identity, SealedError
 
 BATCH: Final = 50_000
 """Statements in one transaction."""
@@ -66,64 +68,82 @@ _result = msgspec.json.Decoder(_Result)
 _start = msgspec.json.Decoder(_Start)
 
 
-def update(folder: Path, *, path: Path | None = None, patience: float = 0.0, progress: Progress | None = None) -> bool:
-    """Bring the index of a recordings folder up to date; False where another process does that. SearchIndexError."""
+class Filled(msgspec.Struct, frozen=True):
+    """What a run did: statements that were entered, and recordings that no key opened."""
+
+    statements: int
+    encrypted: int
+
+
+def update(
+    folder: Path,
+    *,
+    path: Path | None = None,
+    keys: Sequence[Identity] = (),
+    patience: float = 0.0,
+    progress: Progress | None = None,
+) -> Filled | None:
+    """Bring the index of a recordings folder up to date; None where another process does that. SearchIndexError."""
     path = path or search_store.place(folder)
     with search_store.filling(path, patience=patience) as ours:
-        if ours:
-            db = search_store.connect(path, create=True)
+        if not ours:
+            return None
+        with contextlib.closing(search_store.connect(path, create=True)) as db:
             try:
-                Feed(db, folder, progress).run()
+                return Feed(db, folder, progress, keys).run()
             except sqlite3.Error as cause:
-                raise search_store.SearchIndexError(
-                    f"cannot fill the search index {path}: {cause}; rebuild it"
-                ) from cause
-            finally:
-                db.close()
-        return ours
+                raise SearchIndexError(f"cannot fill the search index {path}: {cause}; rebuild it") from cause
 
 
-def rebuild(folder: Path, *, path: Path | None = None, progress: Progress | None = None) -> int:
-    """Make the index anew from the recordings alone; the statements in it. Searches go on with the old one meanwhile.
-    SearchIndexError where another process fills it."""
+def rebuild(
+    folder: Path, *, path: Path | None = None, keys: Sequence[Identity] = (), progress: Progress | None = None
+) -> Filled:
+    """Make the index anew from the recordings alone. Searches go on with the old one meanwhile. SearchIndexError where
+    another process fills it."""
     path = path or search_store.place(folder)
     with search_store.filling(path, patience=5.0) as ours:
         if not ours:
-            raise search_store.SearchIndexError(f"another process fills {path}; try again when it is done")
+            raise SearchIndexError(f"another process fills {path}; try again when it is done")
         new = path.with_suffix(".new")
         search_store.remove(new)
-        db = search_store.connect(new, create=True)
-        try:
-            db.execute("pragma journal_mode = off")  # a half-made one is thrown away
-            db.execute("pragma synchronous = off")
-            db.execute("insert into words (words, rank) values ('automerge', 0)")
-            db.execute("insert into words (words, rank) values ('hashsize', 67108864)")
-            feed = Feed(db, folder, progress)
-            feed.run()
-            db.execute("insert into words (words, rank) values ('automerge', 4)")
-            db.execute("insert into words (words) values ('optimize')")
-            db.execute("pragma journal_mode = wal")
-        except sqlite3.Error as cause:
-            raise search_store.SearchIndexError(f"cannot make the search index {new}: {cause}") from cause
-        finally:
-            db.close()
+        with contextlib.closing(search_store.connect(new, create=True)) as db:
+            try:
+                db.execute("pragma journal_mode = off")  # a half-made one is thrown away
+                db.execute("pragma synchronous = off")
+                db.execute("insert into words (words, rank) values ('automerge', 0)")
+                db.execute("insert into words (words, rank) values ('hashsize', 67108864)")
+                filled = Feed(db, folder, progress, keys).run()
+                db.execute("insert into words (words, rank) values ('automerge', 4)")
+                db.execute("insert into words (words) values ('optimize')")
+                db.execute("pragma journal_mode = wal")
+            except sqlite3.Error as cause:
+                raise SearchIndexError(f"cannot make the search index {new}: {cause}") from cause
         search_store.replace(new, path)
-        return feed.statements
+        return filled
 
 
 class Feed:
     """One run over a recordings folder."""
 
-    def __init__(self, db: sqlite3.Connection, folder: Path, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        folder: Path,
+        progress: Progress | None = None,
+        keys: Sequence[Identity] = (),
+    ) -> None:
         self._db = db
         self._folder = folder
         self._progress = progress
         self._rows: list[_Row] = []
         self._late: list[tuple[int, _Result]] = []
         self._places: dict[int, tuple[int, int, bool]] = {}
+        self._keys = keys
+        self._left = 0
+        self.encrypted = 0
         self.statements = 0
 
-    def run(self) -> None:
+    def run(self) -> Filled:
         """Read what is new. Recordings that cannot be read are left for the next time."""
         known = {
             session: (id_, place, size, done)
@@ -142,14 +162,16 @@ class Feed:
                 if done or now == size:
                     continue
                 self._file(id_, session, path, file, place, now)
-            except (OSError, SealedError, BrokenError):
-                continue
+            except SealedError:
+                self.encrypted += 1
+            except (OSError, BrokenError):
+                pass  # verify says what is wrong with it
+            self._left = left
             if len(self._rows) >= BATCH:
                 self._write()
-                if self._progress is not None:
-                    self._progress(self.statements, left)
         self._write()
         self._db.execute("commit")
+        return Filled(self.statements, self.encrypted)
 
     def _file(self, id_: int, session: str, path: Path, file: str, place: int, size: int) -> None:
         """One recording, from byte `place` on."""
@@ -165,7 +187,7 @@ class Feed:
             )
             id_ = found.lastrowid or 0
         words, running, done = Words(of), dict[int, _Row](), False
-        for start, raw in reading.lines(path, place):
+        for start, raw in reading.lines(path, place, self._keys):
             place = start + len(raw) + 1
             self._places[id_] = (place, -1, False)  # also where the file cannot be read to its end
             head = reading.head(raw)
@@ -198,7 +220,7 @@ class Feed:
                 'select person, vendor, "grant", "database" from file where id = ?', (id_,)
             ).fetchone()
             return Of(session, *row)
-        for _, raw in reading.lines(path):
+        for _, raw in reading.lines(path, keys=self._keys):
             try:
                 start = _start.decode(raw)
             except msgspec.DecodeError:
@@ -231,6 +253,8 @@ class Feed:
         db.execute("begin immediate")
         self.statements += len(rows)
         self._rows, self._late = [], []
+        if self._progress is not None:
+            self._progress(self.statements, self._left)
         self._places.clear()
 
     def _number(self, rows: list[_Row]) -> None:

@@ -7,7 +7,7 @@ value holds names of objects and counts, never a statement's text, a literal or 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from recorder import files, index, oddities, reading
 from recorder.events import Login, Outcome, SessionEnd, SessionStart, Statement
 from recorder.index import Session
 from recorder.oddities import Odd
-from recorder.stored import BrokenError, SealedError
+from recorder.stored import BrokenError, Identity, SealedError
 from recorder.timeline import REFUSED
 
 
@@ -88,12 +88,13 @@ def summarise(
     vendor: str | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
+    keys: Sequence[Identity] = (),
 ) -> Summary:
     """Count the sessions that were open in the period (`since` ≤ time < `until`, both aware) and what was done in it.
     OSError where the folder cannot be read; a recording that is gone is among `unusual`."""
     total = Summary(grant=grant, person=person, vendor=vendor, since=since, until=until)
     for session in chosen(index.sessions(folder), grant=grant, person=person, vendor=vendor, since=since, until=until):
-        _Counting(total, session).run()
+        _Counting(total, session, keys).run()
     _logins(total, folder)
     total.unusual += oddities.of_all(total.addresses, total.grants, total.logins_refused)
     return total
@@ -124,7 +125,8 @@ def chosen(
 class _Counting:
     """Adds one session to the sums."""
 
-    def __init__(self, total: Summary, session: Session) -> None:
+    def __init__(self, total: Summary, session: Session, keys: Sequence[Identity]) -> None:
+        self._keys = keys
         self._total = total
         self._session = session
         self._running: dict[int, Statement] = {}
@@ -147,14 +149,18 @@ class _Counting:
                 _add(counts, value)
         first, last = None, None
         try:
-            for _, raw in reading.lines(session.path):
+            for _, raw in reading.lines(session.path, keys=self._keys):
                 head = reading.head(raw)
                 if head is None or not self._within(head):
                     continue
                 first, last = first or head.at, head.at
                 self._line(head, raw)
-        except (OSError, SealedError, BrokenError) as cause:
-            self._seen.unreadable(cause)
+        except SealedError:
+            self._seen.encrypted()
+        except OSError as cause:
+            self._seen.unreadable(cause.strerror or str(cause))
+        except BrokenError as cause:
+            self._seen.unreadable(str(cause))
         if first is not None and last is not None:
             begin, end = datetime.fromisoformat(first), datetime.fromisoformat(last)
             total.first = min(total.first or begin, begin)

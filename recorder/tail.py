@@ -8,11 +8,12 @@ the recording, in order, each once.
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from recorder import reading
+from recorder import reading, stored
+from recorder.stored import Identity
 
 LOOK_EVERY: Final = 0.1
 """Seconds between two looks at a file that did not grow."""
@@ -22,10 +23,10 @@ _PATIENCE: Final = 5
 _LAST: Final = frozenset({b"session.end", b"recovered"})
 
 
-def follow(path: Path, sleep: Callable[[float], object]) -> Iterator[bytes]:
+def follow(path: Path, sleep: Callable[[float], object], keys: Sequence[Identity] = ()) -> Iterator[bytes]:
     """The whole lines of a recording as they are written, without their newlines; `sleep` waits between looks. Ends
     with the session, or when its writer has died. OSError when it cannot be read."""
-    with reading.opened(path) as file:
+    with stored.opened(path, keys) as file:
         place, last, patience = 0, b"", _PATIENCE
         while True:
             held = _held(file)  # asked first: what a writer wrote before it let go is read below
@@ -51,10 +52,7 @@ def _lines(file: BinaryIO, place: int) -> Iterator[bytes]:
 
 def _held(file: BinaryIO) -> bool:
     """Whether a living writer has this very file, under whatever name."""
-    try:
-        fd = file.fileno()
-    except OSError:  # not a file of its own: a sealed recording, decoded
-        return False
+    fd = file.fileno()
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

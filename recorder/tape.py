@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from recorder import reading, timeline
+from recorder import reading, stored, timeline
 from recorder.stored import Identity
 from recorder.timeline import Entry
 
@@ -32,10 +32,10 @@ _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class Tape:
-    """One recording as far as it was written when it was opened. OSError, or as `stored.opened`."""
+    """One recording as far as it was written when it was opened. Errors as `stored.opened` has them."""
 
     def __init__(self, path: Path, keys: Sequence[Identity] = ()) -> None:
-        self._file = reading.opened(path, keys)
+        self._file = stored.opened(path, keys)
         weakref.finalize(self, self._file.close)
         self._places = array("q")
         self._offsets = array("d")
@@ -47,7 +47,7 @@ class Tape:
         self.seconds = 0.0
         """How long it lasts."""
         last = b""
-        for place, raw in reading.lines_of(self._file):
+        for place, raw in reading.lines_of(self._file, 0):
             event = reading.event(raw)
             if event is None:
                 continue

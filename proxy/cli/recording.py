@@ -11,11 +11,13 @@ from typing import Annotated
 
 import typer
 
-from proxy.cli import recording_keep, recording_search
+from proxy.cli import recording_keep, recording_report, recording_search
+from proxy.cli.identity import IdentityOption, identities, unreadable
 from proxy.cli.options import ConfigOption, OutputOption, load_config
 from proxy.cli.output import NO, UNREACHABLE, USAGE, emit, fail
 from proxy.config import ConfigError, checkpoint_file
-from recorder import command, show, stored
+from recorder import command, show
+from recorder.export import FORMATS
 from recorder.heads import Given
 from recorder.index import NotFoundError
 from recorder.replay import MAX_IDLE
@@ -26,16 +28,13 @@ from recorder.verify import Report, verify
 
 app = typer.Typer(help="Verify, replay and export recordings.", no_args_is_help=True)
 
+_FORMATS = "jsonl: its lines as they are; " + "; ".join(f"{name}: {what}" for name, (what, _) in FORMATS.items()) + "."
+
 PublicKeyOption = Annotated[
     Path | None,
     typer.Option(
         "--public-key", metavar="FILE", help="Check signatures with this key, not with the one in the folder."
     ),
-]
-
-IdentityOption = Annotated[
-    list[Path] | None,
-    typer.Option("--identity", metavar="FILE", help="An age identity or ssh key that opens encrypted recordings."),
 ]
 
 
@@ -101,19 +100,19 @@ def replay_command(
     raise typer.Exit(code)
 
 
-@app.command("export", epilog="Example: daypass recording export 4f2a --format jsonl > session.jsonl")
+@app.command("export", epilog="Example: daypass recording export 4f2a --format html > session.html")
 def export_command(
     config: ConfigOption,
     target: Annotated[str, typer.Argument(metavar="ID|FILE", help="A session's id or its beginning, or its file.")],
-    format_: Annotated[str, typer.Option("--format", metavar="jsonl", help="One JSON object a line.")] = "jsonl",
+    format_: Annotated[str, typer.Option("--format", metavar="FORMAT", help=_FORMATS)] = "jsonl",
     identity: IdentityOption = None,
 ) -> None:
-    """Print the decoded events of a recording."""
-    if format_ != "jsonl":
-        fail(USAGE, f"there is no format {format_}", "jsonl is the format there is")
+    """Print a recording in a form that other programs or people read."""
+    if format_ != "jsonl" and format_ not in FORMATS:
+        fail(USAGE, f"there is no format {format_!r}", f"there are jsonl, {', '.join(FORMATS)}")
     path, _ = _file(target, config)
     try:
-        command.export(path, identities(identity))
+        command.export(path, format_, identities(identity))
     except (SealedError, BrokenError) as error:
         fail(*unreadable(error))
     except OSError as error:
@@ -123,20 +122,10 @@ def export_command(
 app.command("search", epilog="Example: daypass recording search 'customers AND deny' --since 7d")(
     recording_search.search_command
 )
+app.command("report", epilog="Example: daypass recording report --vendor acme --since 30d --format html > acme.html")(
+    recording_report.report_command
+)
 app.command("rebuild-index", epilog="Example: daypass recording rebuild-index")(recording_search.rebuild_command)
-
-
-def identities(files: list[Path] | None) -> list[Identity]:
-    """The secret keys in the files of `--identity`."""
-    try:
-        return [key for file in files or [] for key in stored.identities(file)]
-    except (OSError, ValueError) as error:
-        fail(USAGE, str(error), "age-keygen -o FILE makes one; its public key goes to recording.recipients")
-
-
-def unreadable(error: SealedError | BrokenError) -> tuple[int, str]:
-    """Exit code and text for a recording that cannot be read."""
-    return (USAGE if isinstance(error, SealedError) else NO), str(error)
 
 
 def _given(files: list[Path], target: Target, config: Path) -> list[Given]:

@@ -13,12 +13,14 @@ from typing import Annotated
 
 import typer
 
+from proxy.cli.identity import IdentityOption, identities
 from proxy.cli.options import ConfigOption, OutputOption, load_config
 from proxy.cli.output import UNREACHABLE, USAGE, emit, fail, note, stderr
 from proxy.cli.period import SinceOption, UntilOption, moment
 from recorder import search, search_feed, show_search
 from recorder.search import Query, QuerySyntaxError
 from recorder.search_store import SearchIndexError
+from recorder.stored import Identity
 
 _SYNTAX = (
     'words, "a phrase", word*, AND, OR, NOT and brackets are understood, and fields: '
@@ -60,17 +62,19 @@ def search_command(
     update: Annotated[bool, typer.Option("--update/--no-update", help="Read what is new first.")] = True,
     folder: FolderOption = None,
     index: IndexOption = None,
+    identity: IdentityOption = None,
 ) -> None:
     """Statements of all sessions that hold these words and fit these facts, the newest first."""
-    directory = _folder(folder, config)
+    directory = recordings(folder, config)
+    keys = _keys(identity, index, folder, config)
     asked = Query(
         text=query, session=session, grant=grant, person=person, vendor=vendor, database=database, table=table,
         column=column, function=function, verdict=verdict, rule=rule, since=moment(since, "--since"),
         until=moment(until, "--until"), min_rows=min_rows, limit=limit, after=after,
     )  # fmt: skip
     try:
-        if update and not search_feed.update(directory, path=index, progress=_progress("reading recordings")):
-            note("another process brings the index up to date; this is what it has so far")
+        if update:
+            _say(search_feed.update(directory, path=index, keys=keys, progress=_progress("reading recordings")))
         page = search.search(directory, asked, path=index)
     except QuerySyntaxError as error:
         fail(USAGE, f"cannot read the query {query!r}: {error}", _SYNTAX)
@@ -86,22 +90,47 @@ def search_command(
 
 
 def rebuild_command(
-    config: ConfigOption, output: OutputOption, folder: FolderOption = None, index: IndexOption = None
+    config: ConfigOption,
+    output: OutputOption,
+    folder: FolderOption = None,
+    index: IndexOption = None,
+    identity: IdentityOption = None,
 ) -> None:
     """Make the search index anew from the recordings. Searches go on with the old one meanwhile."""
-    directory = _folder(folder, config)
+    directory = recordings(folder, config)
     try:
-        statements = search_feed.rebuild(directory, path=index, progress=_progress("reading recordings"))
+        keys = _keys(identity, index, folder, config)
+        filled = search_feed.rebuild(directory, path=index, keys=keys, progress=_progress("reading recordings"))
     except SearchIndexError as error:
         fail(UNREACHABLE, str(error))
     except OSError as error:
         fail(UNREACHABLE, f"cannot write {error.filename}: {error.strerror}")
-    emit(
-        {"statements": statements}, output, lambda console: console.print(f"{statements:,} statements can be searched")
-    )
+    _say(filled)
+    said = f"{filled.statements:,} statements can be searched"
+    emit({"statements": filled.statements}, output, lambda console: console.print(said))
 
 
-def _folder(folder: Path | None, config: Path) -> Path:
+def _keys(identity: list[Path] | None, index: Path | None, folder: Path | None, config: Path) -> list[Identity]:
+    """The keys, where somebody has said where the index of what they open may lie."""
+    sealed = identity is not None or (folder is None and bool(load_config(config).recording.recipients))
+    if sealed and index is None:
+        fail(
+            USAGE,
+            "these recordings are encrypted, and an index holds their words in the clear",
+            "say where it may lie with --index FILE, and give the key with --identity FILE",
+        )
+    return identities(identity)
+
+
+def _say(filled: search_feed.Filled | None) -> None:
+    if filled is None:
+        note("another process brings the index up to date; this is what it has so far")
+    elif filled.encrypted:
+        note(f"{filled.encrypted:,} recordings are encrypted and were not read; --identity FILE opens them")
+
+
+def recordings(folder: Path | None, config: Path) -> Path:
+    """The recordings folder that is meant."""
     directory = folder or load_config(config).recording.dir
     if not directory.is_dir():
         fail(UNREACHABLE, f"there is no recordings folder at {directory}")

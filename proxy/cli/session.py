@@ -12,9 +12,10 @@ from typing import Annotated, Final
 import msgspec
 import typer
 
+from proxy.cli.identity import IdentityOption, identities, unreadable
 from proxy.cli.options import ByOption, ConfigOption, OutputOption, load_config, who
 from proxy.cli.output import NO, UNREACHABLE, USAGE, emit, fail, note
-from proxy.cli.recording import IdentityOption, identities, recordings_folder, unreadable
+from proxy.cli.recording import recordings_folder
 from recorder import command, files, index, show, timeline
 from recorder.index import NotFoundError
 from recorder.stored import BrokenError, SealedError
@@ -78,13 +79,16 @@ def tail_command(
     config: ConfigOption,
     session: Annotated[str, typer.Argument(metavar="ID", help="The session's id, or its beginning.")],
     jsonl: Annotated[bool, typer.Option("--jsonl", help="The recording's lines as they are, for programs.")] = False,
+    identity: IdentityOption = None,
 ) -> None:
     """Follow a session: what was done so far, then what is done, until it ends."""
     try:
         one = index.find(recordings_folder(config), session)
-        command.tail(one.path, jsonl=jsonl, state=one.state)
+        command.tail(one.path, jsonl=jsonl, state=one.state, keys=identities(identity))
     except NotFoundError as error:
         fail(USAGE, str(error), "daypass session list shows what is there")
+    except (SealedError, BrokenError) as error:
+        fail(*unreadable(error))
     except OSError as error:
         fail(UNREACHABLE, f"cannot read {error.filename}: {error.strerror}")
     except KeyboardInterrupt:

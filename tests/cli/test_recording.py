@@ -90,7 +90,7 @@ def test_usage_and_reach(installation: Path) -> None:
     assert done.returncode == 2
     assert "2 sessions begin with 'ab'" in done.stderr
     assert daypass("-c", installation, "recording", "verify", "--public-key", installation).returncode == 2
-    assert daypass("-c", installation, "recording", "export", "abc-1", "--format", "csv").returncode == 2
+    assert daypass("-c", installation, "recording", "export", "abc-1", "--format", "pdf").returncode == 2
     shutil.rmtree(installation.parent / "recordings")
     assert daypass("-c", installation, "recording", "verify").returncode == 3
 
@@ -109,6 +109,24 @@ def test_export(installation: Path) -> None:
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["event"] for line in lines][:2] == ["session.start", "statement"]
     assert {"seq", "at", "prev"} <= lines[0].keys()
+
+
+@pytest.mark.parametrize("form", ["asciicast", "csv", "html", "sql", "text"])
+def test_export_in_other_forms(installation: Path, form: str) -> None:
+    done = daypass("-c", installation, "recording", "export", "abc-1", "--format", form)
+    assert done.returncode == 0, done.stderr
+    assert "select" in done.stdout
+
+
+def test_replay_from_a_place(installation: Path) -> None:
+    done = daypass("-c", installation, "recording", "replay", "abc", "--at", "#4", "--idle-limit", "1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("session abc-1  sealed\n")
+    assert "select 1" not in done.stdout
+    assert "app=> select 2" in done.stdout
+    done = daypass("-c", installation, "recording", "replay", "abc", "--at", "soon")
+    assert done.returncode == 2
+    assert "'soon' is no place; write 1:30, 90s, #12 or" in done.stderr
 
 
 @pytest.mark.parametrize("command", ["verify", "replay", "export"])

@@ -111,7 +111,7 @@ class House:
                 env={**os.environ, "SHOP_PASSWORD": password},
                 preexec_fn=prepare,  # noqa: PLW1509 - no other thread runs while a test starts it
             )
-        ready = self.wait_log("ready", after=began, timeout=20)
+        ready = self.wait_log("ready", after=began, timeout=60)
         self.port, self.metrics_port = ready["port"], ready["metrics_port"]
         return self
 

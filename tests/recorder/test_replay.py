@@ -1,4 +1,5 @@
-"""Replay: what stands on the screen, when, and that a recording cannot play with the terminal."""
+"""Replay (with recorder.scene and recorder.grid): what stands on the screen, when, and that a recording cannot play
+with the terminal."""
 
 import io
 from pathlib import Path
@@ -203,3 +204,34 @@ def test_its_own_time(tmp_path: Path) -> None:
 def test_impossible_speeds(bad: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="speed must be above 0"):
         Player(Console(), **bad)  # type: ignore[arg-type]
+
+
+def test_results_as_psql_shows_them(tmp_path: Path) -> None:
+    from recorder.events import Column, Rows
+
+    columns = (Column(name="id", type="int4"), Column(name="note"))
+    long = "x" * 60
+    many = [[str(n), None] for n in range(3, 150)]
+    scene: list[Event] = [
+        s(1, "select"),
+        Rows(n=1, columns=columns, values=[["1", "a\nb\x1b[2J"], ["2", long]]),
+        Rows(n=1, first=3, values=many),
+        o(1, 149, 10, tag="SELECT 149"),
+        s(2, "select"),
+        Rows(n=2, piece="AAAA", more=True),
+        Rows(n=2, piece="AAAA"),
+        o(2, 5, tag="SELECT 5"),
+    ]
+    lines = [line.strip() for line in show(record(tmp_path, scene)).splitlines()]
+    assert lines[6:10] == [
+        "id |                   note",
+        "---+-----------------------------------------",
+        r"1 | a↵b\x1b[2J",
+        f"2 | {'x' * 39}…",
+    ]
+    assert "100 |" in lines
+    assert "101 |" not in lines
+    assert "(more rows are recorded; export has them all)" in lines
+    assert "149 rows · 10 B · 0.1 ms" in lines
+    assert "(a row too long to be shown)" in lines
+    assert "5 rows · 1 of them recorded · 0.1 ms" in lines

@@ -150,7 +150,7 @@ def test_a_reader_goes_on_while_it_is_rebuilt(tmp_path: Path) -> None:
     sealed(tmp_path)
     search_feed.update(tmp_path)
     db = search_store.connect(search_store.place(tmp_path), create=False)
-    assert search_feed.rebuild(tmp_path) == 2
+    assert search_feed.rebuild(tmp_path).statements == 2
     assert db.execute("select count(*) from statement").fetchone() == (2,)
     db.close()
     assert len(found(tmp_path)) == 2
