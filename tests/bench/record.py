@@ -25,6 +25,8 @@ from proxy.clock import SystemClock
 from recorder.events import Outcome, SessionEnd, SessionStart, Statement
 from recorder.forms import Form
 from recorder.journal import Recorder, Recording, Turns
+from recorder.pack import Form as PackedForm
+from recorder.pack import Packer
 from recorder.verify import verify
 
 SQL = "SELECT abalance FROM pgbench_accounts WHERE aid = $1"
@@ -186,6 +188,20 @@ def big(folder: Path, options: Options) -> Iterator[Row]:
     assert report.ok
     yield Row("verify", options.mib * MIB / 1e6 / took, "MB/s")
     yield Row("verify", 2 * n / took, "lines/s")
+    yield from _stored(folder, n)
+
+
+def _stored(folder: Path, statements: int) -> Iterator[Row]:
+    """The same recording compressed, as a server does it a minute later."""
+    began = time.perf_counter()
+    (done,) = Packer(folder, PackedForm(), SystemClock().now).round()
+    took = time.perf_counter() - began
+    yield Row("bytes per statement, sealed", done.plain_bytes / statements, "bytes")
+    yield Row("bytes per statement, stored (zstd)", done.bytes / statements, "bytes")
+    yield Row("storing (in a thread)", done.plain_bytes / 1e6 / took, "MB/s")
+    began = time.perf_counter()
+    assert verify(folder).ok
+    yield Row("verify stored", done.plain_bytes / 1e6 / (time.perf_counter() - began), "MB/s of what it holds")
 
 
 FIGURES: dict[str, Figures] = {"way": on_the_way, "groups": groups, "big": big}
