@@ -124,6 +124,8 @@ app.command("search", epilog="Example: daypass recording search 'customers AND d
     recording_search.search_command
 )
 app.command("rebuild-index", epilog="Example: daypass recording rebuild-index")(recording_search.rebuild_command)
+
+
 def identities(files: list[Path] | None) -> list[Identity]:
     """The secret keys in the files of `--identity`."""
     try:
