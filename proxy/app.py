@@ -20,6 +20,7 @@ from pathlib import Path
 import structlog
 import uvloop
 
+from proxy.access.agreements import Agreements, Texts
 from proxy.access.alerts import Alerts
 from proxy.access.grants import Grants
 from proxy.access.holds import Holds
@@ -29,7 +30,7 @@ from proxy.access.stages import Stages
 from proxy.access.store import Store, StoreError
 from proxy.access.tokens import Tokens
 from proxy.clock import Clock, SystemClock
-from proxy.config import Config, load
+from proxy.config import Config, checkpoint_file, load
 from proxy.policy.load import Policies
 from proxy.policy.worker import Workers
 from proxy.server import logs, tls
@@ -58,6 +59,9 @@ from proxy.session.talk import Tally
 from proxy.session.telling import teller
 from proxy.tasks import spawn
 from recorder.journal import Recorder, RecordError, Turns
+from recorder.pack import Form
+from recorder.upkeep import Upkeep
+from recorder.witness import Witness
 
 log = structlog.get_logger()
 
@@ -104,6 +108,8 @@ async def _serve(
     try:
         loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as closing:
+            upkeep = _upkeep(config, clock)
+            closing.callback(upkeep.last_words)
             recorder = Recorder(
                 config.recording.dir,
                 durability=config.recording.durability,
@@ -120,7 +126,7 @@ async def _serve(
                 log.warning("recording_recovered", what=str(found))
             commons = Commons(_common_ground(config))
             closing.callback(commons.close)
-            return await _run(config, clock, store, recorder, commons, _certificate(config), boss, traces)
+            return await _run(config, clock, store, recorder, upkeep, commons, _certificate(config), boss, traces)
     except RecordError as problem:
         log.error("recording_unavailable", reason=str(problem))
         return 3
@@ -139,6 +145,7 @@ async def _run(
     clock: Clock,
     store: Store,
     recorder: Recorder,
+    upkeep: Upkeep,
     commons: Commons,
     certificate: tls.Certificate | None,
     boss: tuple[socket.socket, Charter] | None,
@@ -171,18 +178,21 @@ async def _run(
     removals = Removals(store, clock, emit)
     removal = Removal(Stages(store, clock, emit), removals, alerts, proofs, clock, counts.alert)
     holding = Holding(Holds(store, clock, emit), clock)
+    agreements = Agreements(store, clock, Texts(config.agreements), emit)
     watch = Watch(
         config=config,
         recorder=recorder,
+        upkeep=upkeep,
         registry=registry,
         grants=grants,
         kills=Kills(store, clock),
         bench=bench,
         keeper=keeper,
         counts=counts,
-        steward=Steward(config, store, clock, emit, withdrawn=bench.withdrawn, counted=counts.alert),
+        steward=Steward(config, store, clock, emit, bench.terms, withdrawn=bench.withdrawn, counted=counts.alert),
         removal=removal,
         holding=holding,
+        agreements=agreements,
     )
     post = Post(commons.folder, commons.place, cancel=registry.cancel_here, look=watch.look_at)
     registry.elsewhere = post.ask_to_cancel
@@ -193,6 +203,7 @@ async def _run(
         config=config,
         clock=clock,
         grants=grants,
+        agreements=agreements,
         tokens=tokens,
         patience=patience,
         sharing=Sharing(commons, alerts, counts.alert),
@@ -268,6 +279,18 @@ def _common_ground(config: Config) -> Path:
         state = Path(config.state.removeprefix("sqlite:///"))
         return state.with_name(f"{state.name}-run")
     return config.recording.dir.absolute() / ".run"
+
+
+def _upkeep(config: Config, clock: Clock) -> Upkeep:
+    kept = config.recording
+    witness = checkpoint_file(config)
+    return Upkeep(
+        kept.dir,
+        form=Form(kept.compress == "zstd", kept.recipients),
+        retain=kept.retention,
+        now=clock.now,
+        ship=Witness(witness, kept.dir) if witness is not None else None,
+    )
 
 
 def _certificate(config: Config) -> tls.Certificate | None:

@@ -17,7 +17,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_f
 
 
 class SessionStart(Event, frozen=True, kw_only=True, omit_defaults=True, tag="session.start"):
-    """The first line of a session's recording: who, by which grant, from where, to what."""
+    """The first line of a session's recording: who, by which grant, from where, to what. `signing`: the agreements that
+    are to be accepted in it; such a session has no upstream."""
 
     session: str
     grant: str
@@ -37,6 +38,7 @@ class SessionStart(Event, frozen=True, kw_only=True, omit_defaults=True, tag="se
     driver: str = ""
     results: str = "counts"
     literals: str = "keep"
+    signing: list[str] = []
 
 
 class Statement(Event, frozen=True, kw_only=True, omit_defaults=True, tag="statement"):

@@ -66,9 +66,10 @@ class Watch:
         if end.reason not in ORDERLY:
             self._note("ended", f"the session was ended: {end.reason}", at)
 
-    def unreadable(self, cause: OSError) -> None:
+    def unreadable(self, cause: Exception) -> None:
         if self._session.state != "damaged":
-            self._note("damaged", f"the recording cannot be read: {cause.strerror}", None)
+            why = cause.strerror if isinstance(cause, OSError) else str(cause)
+            self._note("damaged", f"the recording cannot be read: {why}", None)
 
     def found(self) -> list[Odd]:
         """All of it, once the session is read."""

@@ -6,12 +6,15 @@ place where it begins in the decoded bytes, so that whoever stopped can go on th
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import msgspec
+
+from recorder import stored
+from recorder.stored import Identity
 
 _HEAD = re.compile(rb'\{"seq":(\d+),"at":"([^"\\]+)","prev":"[^"\\]*","event":"([^"\\]+)"')
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -35,21 +38,34 @@ class _Head(msgspec.Struct, frozen=True):
     event: str
 
 
-def opened(path: Path) -> BinaryIO:
-    """The decoded bytes of a recording, to be read and sought in."""
-    return path.open("rb")
+def opened(path: Path, keys: Sequence[Identity] = ()) -> BinaryIO:
+    """The decoded bytes of a recording, to be read and sought in. As `stored.opened`."""
+    return stored.opened(path, keys)
 
 
-def lines(path: Path, start: int = 0) -> Iterator[tuple[int, bytes]]:
+def lines(path: Path, start: int = 0, keys: Sequence[Identity] = ()) -> Iterator[tuple[int, bytes]]:
     """The whole lines from byte `start` on, without their newlines, each with where it begins. Ends before a half
     line."""
-    with opened(path) as file:
-        file.seek(start)
+    if start:
+        with opened(path, keys) as file:
+            yield from lines_of(file, start)
+        return
+    with stored.reading(path, keys) as file:
         for raw in file:
             if not raw.endswith(b"\n"):
                 return
             yield start, raw[:-1]
             start += len(raw)
+
+
+def lines_of(file: BinaryIO, start: int = 0) -> Iterator[tuple[int, bytes]]:
+    """As `lines`, of an open file."""
+    file.seek(start)
+    for raw in file:
+        if not raw.endswith(b"\n"):
+            return
+        yield start, raw[:-1]
+        start += len(raw)
 
 
 def head(raw: bytes) -> Head | None:

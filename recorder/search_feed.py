@@ -14,8 +14,9 @@ from typing import Final
 
 import msgspec
 
-from recorder import files, reading, search_store
+from recorder import reading, search_store, stored
 from recorder.search_words import Of, Said, Words, powers
+from recorder.stored import BrokenError, SealedError
 
 BATCH: Final = 50_000
 """Statements in one transaction."""
@@ -128,7 +129,7 @@ class Feed:
             session: (id_, place, size, done)
             for id_, session, place, size, done in self._db.execute("select id, session, place, size, done from file")
         }
-        there = {Path(file).stem: file for file in files.session_files(self._folder)}
+        there = {stored.session_id(file): file for file in stored.session_files(self._folder)}
         self._db.execute("begin immediate")
         self._forget([known[session][0] for session in known.keys() - there.keys()])
         left = len(there)
@@ -141,7 +142,7 @@ class Feed:
                 if done or now == size:
                     continue
                 self._file(id_, session, path, file, place, now)
-            except OSError:
+            except (OSError, SealedError, BrokenError):
                 continue
             if len(self._rows) >= BATCH:
                 self._write()

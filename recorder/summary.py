@@ -17,6 +17,7 @@ from recorder import files, index, oddities, reading
 from recorder.events import Login, Outcome, SessionEnd, SessionStart, Statement
 from recorder.index import Session
 from recorder.oddities import Odd
+from recorder.stored import BrokenError, SealedError
 from recorder.timeline import REFUSED
 
 
@@ -152,7 +153,7 @@ class _Counting:
                     continue
                 first, last = first or head.at, head.at
                 self._line(head, raw)
-        except OSError as cause:
+        except (OSError, SealedError, BrokenError) as cause:
             self._seen.unreadable(cause)
         if first is not None and last is not None:
             begin, end = datetime.fromisoformat(first), datetime.fromisoformat(last)

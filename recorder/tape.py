@@ -11,13 +11,15 @@ import bisect
 import contextlib
 import itertools
 import re
+import weakref
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from recorder import reading, timeline
+from recorder.stored import Identity
 from recorder.timeline import Entry
 
 STEP: Final = 256
@@ -30,10 +32,11 @@ _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class Tape:
-    """One recording as far as it was written when it was opened. OSError where it cannot be read."""
+    """One recording as far as it was written when it was opened. OSError, or as `stored.opened`."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, keys: Sequence[Identity] = ()) -> None:
+        self._file = reading.opened(path, keys)
+        weakref.finalize(self, self._file.close)
         self._places = array("q")
         self._offsets = array("d")
         self._refused = array("q")
@@ -44,7 +47,7 @@ class Tape:
         self.seconds = 0.0
         """How long it lasts."""
         last = b""
-        for place, raw in reading.lines(path):
+        for place, raw in reading.lines_of(self._file):
             event = reading.event(raw)
             if event is None:
                 continue
@@ -141,7 +144,7 @@ class Tape:
         if block >= len(self._places):
             return
         numbers = itertools.count(block * STEP)
-        for _, raw in reading.lines(self._path, self._places[block]):
+        for _, raw in reading.lines_of(self._file, self._places[block]):
             if reading.event(raw) is not None:
                 number = next(numbers)
                 if number >= self.length:

@@ -4,7 +4,7 @@ Replay, console and report read this one view. Must not know terminals or files'
 keys are passed on as they are; a recording of a newer version can still be read.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from recorder import events, reading
+from recorder.stored import Identity
 
 _KINDS: dict[str, type[events.Event]] = {
     "session.start": events.SessionStart,
@@ -55,12 +56,12 @@ class _Header(msgspec.Struct, frozen=True):
     event: str
 
 
-def read(path: Path) -> Iterator[Entry]:
+def read(path: Path, keys: Sequence[Identity] = ()) -> Iterator[Entry]:
     """The entries of one recording, read as they are asked for. Stops before a half line at the end; skips what is no
-    line of a recording (`verify` reports it). OSError when the file cannot be read."""
+    line of a recording (`verify` reports it). OSError, SealedError or BrokenError as `stored.reading`."""
     first: datetime | None = None
     offset = 0.0
-    for raw in lines(path):
+    for raw in lines(path, keys):
         one = entry(raw, first, offset)
         if one is not None:
             first, offset = first or one.at, one.offset
@@ -97,9 +98,9 @@ def texts(of: Entry) -> list[str]:
     return []
 
 
-def lines(path: Path) -> Iterator[bytes]:
+def lines(path: Path, keys: Sequence[Identity] = ()) -> Iterator[bytes]:
     """The whole lines of a recording, decoded from however it is stored, without their newlines."""
-    return (raw for _, raw in reading.lines(path))
+    return (raw for _, raw in reading.lines(path, keys=keys))
 
 
 def _event(raw: bytes, name: str) -> events.Event | Other:
@@ -124,10 +125,10 @@ class Summary:
     seconds: float = 0.0
 
 
-def summary(path: Path) -> Summary:
+def summary(path: Path, keys: Sequence[Identity] = ()) -> Summary:
     """Count a whole recording."""
     total = Summary()
-    for entry in read(path):
+    for entry in read(path, keys):
         event = entry.event
         total.seconds = entry.offset
         if isinstance(event, events.SessionStart):

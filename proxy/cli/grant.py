@@ -24,7 +24,18 @@ from proxy.access.roles import RoleError
 from proxy.access.store import Store
 from proxy.cli.grant_forms import FormOption, forms_of, show_forms
 from proxy.cli.grant_review import plain_review, review
-from proxy.cli.grant_view import address, dsn_of, facts, left, plain, plain_proofs, proof_fields, show_login, state_of
+from proxy.cli.grant_view import (
+    address,
+    dsn_of,
+    facts,
+    files_of,
+    left,
+    plain,
+    plain_proofs,
+    proof_fields,
+    show_login,
+    state_of,
+)
 from proxy.cli.options import ByOption, ConfigOption, OutputOption, load_config, who
 from proxy.cli.output import NO, UNREACHABLE, emit, fail, fields, grid, rfc3339, styled, warn
 from proxy.cli.state import Access, with_access
@@ -132,23 +143,25 @@ def list_(config: ConfigOption, output: OutputOption) -> None:
     """
     cfg = load_config(config)
     now = SystemClock().now()
-    found = with_access(cfg, lambda access: access.grants.list())
+    found, file = with_access(cfg, lambda access: access.grants.list()), files_of(cfg)
     rows: list[list[str | Text]] = [
         [
             g.id,
-            state_of(g, now),
+            state_of(g, now, file(g)),
             g.person,
             g.vendor,
             g.database,
             g.policy,
-            left(g, now),
+            left(g, now, file(g)),
             g.reason,
         ]
         for g in found
     ]
     heads = ["GRANT", "STATE", "PERSON", "VENDOR", "DATABASE", "POLICY", "TIME", "REASON"]
     emit(
-        [plain(g, now) for g in found], output, grid(heads, rows, empty="No grants. `daypass grant create` makes one.")
+        [plain(g, now, file(g)) for g in found],
+        output,
+        grid(heads, rows, empty="No grants. `daypass grant create` makes one."),
     )
 
 
@@ -165,19 +178,20 @@ def show(config: ConfigOption, output: OutputOption, grant: GrantArgument) -> No
         return await access.grants.get(grant), await access.removals.of(grant), await access.reviews.of(grant)
 
     found, proofs, reviewed = with_access(cfg, look)
+    file = files_of(cfg)(found)
     if _observes(found.policy_text):
         warn(f"the policy {found.policy} is in mode: observe: everything is recorded and nothing refused")
 
     def table(console: Console) -> None:
         console.print(styled(f"Grant {found.id}", "bold"))
-        facts(found, now)(console)
+        facts(found, now, file)(console)
         said = f"{reviewed.verdict}, by {reviewed.by} at {rfc3339(reviewed.at)}: {reviewed.note}" if reviewed else None
         fields([*proof_fields(proofs), ("reviewed", said)])(console)
         console.print(styled("\nThe policy as it was granted:", "bold"))
         for line in found.policy_text.rstrip().splitlines():
             console.print(f"  {line}")
 
-    data = plain(found, now) | {"removal": plain_proofs(proofs), "policy_text": found.policy_text}
+    data = plain(found, now, file) | {"removal": plain_proofs(proofs), "policy_text": found.policy_text}
     emit(data | {"review": plain_review(reviewed) if reviewed else None}, output, table)
 
 

@@ -14,9 +14,10 @@ import typer
 
 from proxy.cli.options import ByOption, ConfigOption, OutputOption, load_config, who
 from proxy.cli.output import NO, UNREACHABLE, USAGE, emit, fail, note
-from proxy.cli.recording import recordings_folder
+from proxy.cli.recording import IdentityOption, identities, recordings_folder, unreadable
 from recorder import command, files, index, show, timeline
 from recorder.index import NotFoundError
+from recorder.stored import BrokenError, SealedError
 
 PATIENCE: Final = 3.0
 """Seconds for the process that has the session to end it; it looks four times a second."""
@@ -46,13 +47,16 @@ def show_command(
     config: ConfigOption,
     output: OutputOption,
     session: Annotated[str, typer.Argument(metavar="ID", help="The session's id, or its beginning.")],
+    identity: IdentityOption = None,
 ) -> None:
     """One session: who, when, from where, and how much."""
     try:
         one = index.find(recordings_folder(config), session)
-        total = timeline.summary(one.path)
+        total = timeline.summary(one.path, identities(identity))
     except NotFoundError as error:
         fail(USAGE, str(error), "daypass session list shows what is there")
+    except (SealedError, BrokenError) as error:
+        fail(*unreadable(error))
     except OSError as error:
         fail(UNREACHABLE, f"cannot read {error.filename}: {error.strerror}")
     data = {

@@ -94,6 +94,15 @@ def _zone(value: str) -> str:
     return value
 
 
+def _hours(value: str) -> str:
+    begin, _, end = value.partition("-")
+    if begin == end:
+        raise ValueError("they end when they begin; leave hours out for the whole day")
+    if end > "24:00":
+        raise ValueError("24:00 is the end of the day; hours over midnight are written 22:00-06:00")
+    return value
+
+
 class Window(_Model):
     """How long a grant may be and when in the week it may be used."""
 
@@ -101,7 +110,9 @@ class Window(_Model):
     days: str | None = Field(
         default=None, pattern=r"^(mon|tue|wed|thu|fri|sat|sun)([-,](mon|tue|wed|thu|fri|sat|sun))*$"
     )
-    hours: str | None = Field(default=None, pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-4]):[0-5]\d$")
+    hours: Annotated[str, AfterValidator(_hours)] | None = Field(
+        default=None, pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-4]):[0-5]\d$"
+    )
     timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
 
 

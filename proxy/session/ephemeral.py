@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
 import asyncpg
 import structlog
@@ -89,6 +89,18 @@ class Keeper:
             self._made.discard((name, plan.role))
             raise RoleError(f"the role of this grant cannot be made: {problem or type(problem).__name__}") from None
         return name, password
+
+    async def suspend(self, grants: Collection[Grant]) -> None:
+        """The roles of these grants, which pause, may not log in; `credential` lets them again."""
+        for database in filter(self.is_for, self._config.databases):
+            names = [roles.login_name(self._installation, g.id) for g in grants if g.database == database]
+            if names:
+
+                async def suspend(connection: Connection, names: list[str] = names) -> None:
+                    for name in await roles.suspend(connection, names):
+                        log.info("role_suspended", role=name)
+
+                await self._try(database, suspend)
 
     async def reconcile(self, live: Mapping[str, Grant], keep: Mapping[str, Iterable[RolePlan]]) -> list[str]:
         """Drops the roles of grants that are over, and plans that nothing uses. Returns the roles dropped."""

@@ -209,11 +209,13 @@ class Relay:
 
     # Messages of daypass's own
 
-    def notice(self, text: str, *, code: str = "00000", hint: str = "") -> None:
-        """Tell the client something, if a message can be put in right now."""
-        if not self.ended and self._results.between:
-            self._client.write(build.notice(text=text, code=code, hint=hint))
-            self._note("NOTICE", code, text)
+    def notice(self, text: str, *, code: str = "00000", hint: str = "") -> bool:
+        """Tell the client something, if a message can be put in right now; whether it could."""
+        if self.ended or not self._results.between:
+            return False
+        self._client.write(build.notice(text=text, code=code, hint=hint))
+        self._note("NOTICE", code, text)
+        return True
 
     def rejudge(self, judge: Judges) -> None:
         """From the next message on another judge decides; what was prepared is judged again before it runs."""

@@ -14,14 +14,14 @@ import structlog
 
 from proxy.access.alerts import Alerts
 from proxy.access.grants import Grants
-from proxy.access.model import Grant
+from proxy.access.model import Grant, Terms
 from proxy.access.people import People
 from proxy.access.requests import Requests
 from proxy.access.reviews import Reviews, due_at
 from proxy.access.stages import BY, Stages, due
 from proxy.access.store import Emit, Store
 from proxy.clock import Clock
-from proxy.config import Config
+from proxy.config import Config, format_duration
 
 log = structlog.get_logger()
 
@@ -35,12 +35,15 @@ class Steward:
         store: Store,
         clock: Clock,
         emit: Emit,
+        terms: Callable[[Grant], Terms | None] = lambda grant: None,
         *,
         withdrawn: Callable[[Grant], tuple[str, float] | None] = lambda _: None,
         counted: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`withdrawn`: why a grant's policy is no more, and how many seconds that must last; `counted`: an alert."""
+        """`terms`: what a grant's policy file says now; `withdrawn`: why its policy is no more, and how many seconds
+        that must last; `counted`: an alert."""
         self._config = config
+        self._terms = terms
         self._clock = clock
         self._withdrawn = withdrawn
         self._counted = counted
@@ -72,7 +75,7 @@ class Steward:
         now = self._clock.monotonic()
         found = {}
         for grant in grants:
-            over = grant.state(self._clock.now()) in {"expired", "revoked"}
+            over = grant.state(self._clock.now(), self._terms(grant)) in {"expired", "revoked"}
             if not over and (withdrawn := self._withdrawn(grant)) is not None:
                 why, seconds = withdrawn
                 found[grant.id] = since = self._gone.get(grant.id, now)
@@ -97,16 +100,24 @@ class Steward:
         return due_at(ended, within=self._config.reviews.within, break_glass=soon)
 
     async def _look_at(self, grant: Grant) -> None:
-        now = self._clock.now()
-        after = due(grant, now)
+        now, file = self._clock.now(), self._terms(grant)
+        after = due(grant, now, file)
         if after is None:
+            return
+        if after == "ended" and grant.revoked_at is None and now < grant.expires_at and file is not None:
+            longest = format_duration(file.max_seconds or 0)
+            reason = f"the policy {grant.policy} lets a grant last {longest} at most by now"
+            await self._grants.revoke(grant.id, reason=reason, by=BY, why="policy")
+            log.info("grant_revoked", grant=grant.id, reason=reason)
             return
         values: dict[str, Any] = {}
         detail: dict[str, Any] = {}
+        if after == "paused":
+            detail = {"opens": grant.turns(now, file)}
         if after == "ended":
             why = grant.ended_why or ("revoked" if grant.revoked_at is not None else "expired")
             ended = min(grant.revoked_at or grant.expires_at, grant.expires_at)
             values = {"ended_at": ended, "ended_why": why, "review_due": await self._review_due(grant, ended)}
             detail = {"why": why, "reason": grant.revoke_reason} if grant.revoke_reason else {"why": why}
         if await self._stages.move(grant, after, detail=detail, **values):
-            log.info("grant_" + after, grant=grant.id, **detail)
+            log.info("grant_" + after, grant=grant.id, **{key: str(value) for key, value in detail.items()})
