@@ -219,7 +219,8 @@ def test_no_token_in_logs_records_arguments(crew: House) -> None:
 
 def test_a_disabled_person_is_out_within_a_second(crew: House) -> None:
     login = crew.grant(person="Lee Vendor")
-    with Raw(crew.port).login(login) as one, Raw(crew.port).login(login) as other, ThreadPoolExecutor(2) as pool:
+    first, second = Raw(crew.port, timeout=60), Raw(crew.port, timeout=60)
+    with first.login(login) as one, second.login(login) as other, ThreadPoolExecutor(2) as pool:
 
         def out(raw: Raw) -> float:
             assert b"was revoked" in raw.until("E")[-1][1]
@@ -232,6 +233,6 @@ def test_a_disabled_person_is_out_within_a_second(crew: House) -> None:
         with sqlite3.connect(crew.folder / "state.db") as state:
             (text,) = state.execute("select disabled_at from people where key = 'lee vendor'").fetchone()
         since = datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
-        assert max(one.result(10) for one in waiting) - since < 1.5, "a second, and what a busy machine adds"
+        assert max(one.result(10) for one in waiting) - since < 2, "a second, and what a busy machine adds"
     with pytest.raises(psycopg.OperationalError, match="LEE vendor was disabled: left"):
         psycopg.connect(crew.dsn(login))
