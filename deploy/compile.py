@@ -39,6 +39,7 @@ HOT = (
     "proxy/server/tls_transport.py",
     "recorder/chain.py",
     "recorder/forms.py",
+    "recorder/recording.py",
     "recorder/journal.py",
 )
 """All in one group: calls between them are C calls."""

@@ -20,13 +20,15 @@ from pathlib import Path
 import structlog
 import uvloop
 
+from proxy.access.agreements import Agreements, Texts
 from proxy.access.grants import Grants
+from proxy.access.holds import Holds
 from proxy.access.kills import Kills
 from proxy.access.lead import Lead
 from proxy.access.outbox import Outbox
 from proxy.access.store import Store, StoreError
 from proxy.clock import Clock, SystemClock
-from proxy.config import Config, load
+from proxy.config import Config, checkpoint_file, load
 from proxy.policy.load import Policies
 from proxy.policy.worker import Workers
 from proxy.server import logs, tls
@@ -43,6 +45,7 @@ from proxy.server.tracing import Traces
 from proxy.server.watch import Watch
 from proxy.session.commons import Commons
 from proxy.session.ephemeral import Keeper
+from proxy.session.holding import Holding
 from proxy.session.judging import Bench
 from proxy.session.opening import Desk, open_session
 from proxy.session.registry import Registry
@@ -50,7 +53,10 @@ from proxy.session.steward import Steward
 from proxy.session.talk import Tally
 from proxy.session.telling import teller
 from proxy.tasks import spawn
-from recorder.journal import Recorder, RecordError
+from recorder.journal import Recorder, RecordError, Turns
+from recorder.pack import Form
+from recorder.upkeep import Upkeep
+from recorder.witness import Witness
 
 log = structlog.get_logger()
 
@@ -95,7 +101,10 @@ async def _serve(
         log.error("state_unavailable", reason=str(problem))
         return 3
     try:
+        loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as closing:
+            upkeep = _upkeep(config, clock)
+            closing.callback(upkeep.last_words)
             recorder = Recorder(
                 config.recording.dir,
                 durability=config.recording.durability,
@@ -103,13 +112,16 @@ async def _serve(
                 microseconds=clock.microseconds,
                 fatal=lambda reason: log.error("recording_unwritable", reason=reason),
                 lock=boss is None,
+                free_floor=config.recording.min_free,
+                reserved=config.recording.reserve,
+                turns=Turns(loop.call_soon, loop.call_soon_threadsafe),
             )
             closing.callback(recorder.close)
             for found in recorder.recovered:
                 log.warning("recording_recovered", what=str(found))
             commons = Commons(_common_ground(config))
             closing.callback(commons.close)
-            return await _run(config, clock, store, recorder, commons, _certificate(config), boss, traces)
+            return await _run(config, clock, store, recorder, upkeep, commons, _certificate(config), boss, traces)
     except RecordError as problem:
         log.error("recording_unavailable", reason=str(problem))
         return 3
@@ -128,6 +140,7 @@ async def _run(
     clock: Clock,
     store: Store,
     recorder: Recorder,
+    upkeep: Upkeep,
     commons: Commons,
     certificate: tls.Certificate | None,
     boss: tuple[socket.socket, Charter] | None,
@@ -138,21 +151,27 @@ async def _run(
     keeper = Keeper(config, identity, secret)
     bench = Bench(Policies(config.policies), secret, identity, keeper.is_for)
     registry = Registry(clock, commons)
+    emit = teller(config.recording.dir, clock.now)
     tally, counts = Tally(), Counts()
     workers = Workers()
     starting = spawn(workers.start(), name="judging processes")
+    holding = Holding(Holds(store, clock, emit), clock)
+    agreements = Agreements(store, clock, Texts(config.agreements), emit)
     watch = Watch(
         config=config,
         recorder=recorder,
+        upkeep=upkeep,
         registry=registry,
         grants=grants,
         kills=Kills(store, clock),
         bench=bench,
         keeper=keeper,
         counts=counts,
-        steward=Steward(config, store, clock, teller(config.recording.dir, clock.now)),
         notifier=Notifier(config.notify, Outbox(store, clock), clock, identity, counts.notices),
         lead=Lead(store, clock),
+        holding=holding,
+        steward=Steward(config, store, clock, emit, bench.terms),
+        agreements=agreements,
     )
     post = Post(commons.folder, commons.place, cancel=registry.cancel_here, look=watch.look_at)
     registry.elsewhere = post.ask_to_cancel
@@ -163,7 +182,9 @@ async def _run(
         config=config,
         clock=clock,
         grants=grants,
+        agreements=agreements,
         workers=workers,
+        holding=holding,
         recorder=recorder,
         judging=bench,
         upstreams=Dialler(),
@@ -187,6 +208,9 @@ async def _run(
         dropped=lambda: listener.refused,
         ready=lambda: server.ready() is None,
         recording=recorder.healthy,
+        free=lambda: recorder.free,
+        reserved=lambda: recorder.reserved,
+        syncs=lambda: recorder.syncs,
         databases=lambda: {name: bench.catalog(name) is not None for name in config.databases},
     )
 
@@ -229,6 +253,18 @@ def _common_ground(config: Config) -> Path:
         state = Path(config.state.removeprefix("sqlite:///"))
         return state.with_name(f"{state.name}-run")
     return config.recording.dir.absolute() / ".run"
+
+
+def _upkeep(config: Config, clock: Clock) -> Upkeep:
+    kept = config.recording
+    witness = checkpoint_file(config)
+    return Upkeep(
+        kept.dir,
+        form=Form(kept.compress == "zstd", kept.recipients),
+        retain=kept.retention,
+        now=clock.now,
+        ship=Witness(witness, kept.dir) if witness is not None else None,
+    )
 
 
 def _certificate(config: Config) -> tls.Certificate | None:

@@ -42,6 +42,7 @@ __all__ = [
     "Finding",
     "Lines",
     "Size",
+    "checkpoint_file",
     "findings",
     "format_duration",
     "format_size",
@@ -90,6 +91,19 @@ def _results(value: str) -> str:
 
 def _workers(value: Any) -> Any:
     return len(os.sched_getaffinity(0)) if value == "auto" else value
+
+
+def _recipient(value: str) -> str:
+    import pyrage  # noqa: PLC0415 - most configs name none
+
+    try:
+        if value.startswith("ssh-"):
+            pyrage.ssh.Recipient.from_str(value)
+        else:
+            pyrage.x25519.Recipient.from_str(value)
+    except pyrage.RecipientError:
+        raise ValueError("expected a public key of age (age1…) or ssh (ssh-ed25519 …, ssh-rsa …)") from None
+    return value
 
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -161,6 +175,11 @@ class Recording(_Model):
     dir: BesideFile = Field(default=Path("recordings"), validate_default=True)
     durability: Literal["write", "fsync"] = "write"
     results: Results = "counts"
+    min_free: Size = Field(default=64 << 20, ge=0)
+    reserve: Size = Field(default=8 << 20, ge=0, le=1 << 30)
+    compress: Literal["zstd", "none"] = "zstd"
+    recipients: tuple[Annotated[str, AfterValidator(_recipient)], ...] = ()
+    retention: Duration | None = Field(default=None, ge=3600)
 
 
 class Metrics(_Model):
@@ -260,6 +279,14 @@ def load(path: Path, text: str | None = None) -> Config:
     if found:
         raise ConfigError(sorted(found, key=lambda f: f.line))
     return config
+
+
+def checkpoint_file(config: Config) -> Path | None:
+    """Where the newest checkpoint of the node log is kept beside the state; None where the state is in Postgres."""
+    if not config.state.startswith("sqlite:///"):
+        return None
+    state = Path(config.state.removeprefix("sqlite:///"))
+    return state.with_name(f"{state.name}-checkpoint")
 
 
 def schema() -> dict[str, Any]:

@@ -3,6 +3,7 @@
     <dir>/<yyyy>/<mm>/<session>.jsonl   one session            <file>.torn          half lines cut aside
     <dir>/installation.jsonl            grants, refused logins <dir>/keys/          signing.pem (secret), public.pem
     <dir>/node.jsonl, node.head         the node log, its end  <dir>/.lock          held by the server that accepts
+    <dir>/.ahead/<pid>-<n>.wal          what a group commit wrote (see `ahead`)
 
 An open recording is held by its writer with `flock`, so the system itself tells a living writer from a dead one.
 Knows paths and descriptors; must not know events. Invariant: files are made 0600, folders 0700, and a write is whole
@@ -24,6 +25,8 @@ HEAD = "node.head"
 INSTALLATION = "installation.jsonl"
 LOCK = ".lock"
 PROBE = ".probe"
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""What the system says where there is no room: giving some back helps."""
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _RESERVED = frozenset({"node", "installation"})
 
@@ -81,14 +84,20 @@ def write_all(fd: int, data: bytes | bytearray) -> None:
 def cut_aside(fd: int, path: Path, *, offset: int, torn: bytes) -> str:
     """Move what stands after byte `offset` into `<path>.torn` (which keeps growing) and cut it from the file; the
     torn file's name."""
+    aside = set_aside(path, torn)
+    os.ftruncate(fd, offset)
+    return aside
+
+
+def set_aside(path: Path, data: bytes) -> str:
+    """Add bytes that have no place in the file to `<path>.torn`; the torn file's name."""
     aside = path.with_name(path.name + ".torn")
     out = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
-        write_all(out, torn + b"\n")
+        write_all(out, data + b"\n")
         os.fsync(out)
     finally:
         os.close(out)
-    os.ftruncate(fd, offset)
     return aside.name
 
 

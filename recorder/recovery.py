@@ -1,4 +1,5 @@
-"""Finishing what a dead writer left: half lines are cut aside, and the file is sealed as `interrupted`.
+"""Finishing what a dead writer left: what only its write-ahead file has is put in, half lines are cut aside, and the
+file is sealed as `interrupted`.
 
 Runs at a server's start, again and again while it lives (another process of the installation may have died), and for a
 recording whose write failed once writing works again. Must not judge: a file that somebody changed is sealed as it
@@ -14,12 +15,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from recorder import chain, files
+from recorder import ahead, chain, files
 from recorder.events import Recovered, encode
 from recorder.nodelog import Follower, NodeLog, Opened, Seal
 
 ADOPTABLE = 1
 """Lines that a recording may hold before the node log names it: only its first. Nothing was forwarded for it yet."""
+
+DIED = "the writer died before the end of the session"
 
 PATIENCE = 0.05
 """Seconds to wait for somebody who only looks whether a recording is held."""
@@ -48,6 +51,8 @@ class Strays:
         self._node = node
         self._now = now
         self._log = Follower(node.path)
+        self._completed: dict[str, int] = {}
+        """How many bytes came from write-ahead files, by path."""
 
     def first(self) -> list[Finished]:
         """Finish every recording of a dead writer, also those that died before the log named them. RecordError."""
@@ -65,7 +70,7 @@ class Strays:
 
     def again(self, ours: Container[str] = ()) -> list[Finished]:
         """Finish what the log names and nobody holds any more; `ours` need not be looked at. RecordError."""
-        self._update()
+        self._complete()
         # A missing one stays open in the log, so that verify goes on reporting it.
         left = [(id_, self._directory / file) for id_, file in self._log.unsealed.items() if id_ not in ours]
         dead = [id_ for id_, path in left if path.exists() and not files.held(path)]
@@ -73,7 +78,7 @@ class Strays:
 
     def finish(self, session: str) -> Finished | None:
         """Finish one recording; None where its writer lives, or another process has done it. RecordError."""
-        self._update()
+        self._complete()
         file = self._log.unsealed.get(session)
         if file is None:
             return None
@@ -87,9 +92,13 @@ class Strays:
                 self._update()  # whoever held it until now sealed it before letting go
                 if session not in self._log.unsealed:
                     return None
-                return _finish(fd, path, session, file, self._node, self._now())
+                return _finish(fd, path, session, file, self._node, self._now(), self._completed.pop(file, 0))
         except OSError as cause:
             raise files.record_error("recover", path, cause) from cause
+
+    def _complete(self) -> None:
+        self._update()
+        self._completed.update(ahead.complete(self._directory, set(self._log.unsealed.values())))
 
     def _update(self) -> None:
         try:
@@ -98,13 +107,14 @@ class Strays:
             raise files.record_error("read", self._node.path, cause) from cause
 
 
-def _finish(fd: int, path: Path, session: str, file: str, node: NodeLog, at: datetime) -> Finished:
+def _finish(fd: int, path: Path, session: str, file: str, node: NodeLog, at: datetime, completed: int) -> Finished:
     """Cut, note and seal one recording that this process holds."""
+    _from_disk(fd)
     tail = chain.read_tail(fd, os.fstat(fd).st_size)
     state = "sealed" if tail.event == "session.end" and not tail.torn else "interrupted"
     head, size = tail.head, tail.whole
     if state == "interrupted":
-        head, size = _note(fd, path, tail, at)
+        head, size = _note(fd, path, tail, at, completed)
     os.fsync(fd)
     whole = hashlib.sha256()
     for start in range(0, size, 1 << 20):
@@ -116,14 +126,22 @@ def _finish(fd: int, path: Path, session: str, file: str, node: NodeLog, at: dat
     return Finished(session, file, state, head.seq, len(tail.torn))
 
 
-def _note(fd: int, path: Path, tail: chain.Tail, at: datetime) -> tuple[chain.Head, int]:
+def _from_disk(fd: int) -> None:
+    """Sync the file, and let the next read see what the disk has: after a sync that failed in its writer's hands, the
+    system may keep and show what was never written, and say that it was."""
+    os.fsync(fd)
+    with contextlib.suppress(OSError):
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _note(fd: int, path: Path, tail: chain.Tail, at: datetime, completed: int) -> tuple[chain.Head, int]:
     """Cut the torn line aside and add the line that says so; the new end and size. A `recovered` line of an earlier
     attempt is enough."""
     if not tail.torn and tail.event == "recovered":
         return tail.head, tail.whole
     name = files.cut_aside(fd, path, offset=tail.whole, torn=tail.torn) if tail.torn else None
     event = Recovered(
-        detail="the writer died before the end of the session",
+        detail=DIED + (f"; {completed} bytes were taken from its write-ahead file" if completed else ""),
         offset=tail.whole,
         bytes=len(tail.torn),
         sha256=hashlib.sha256(tail.torn).hexdigest() if tail.torn else None,

@@ -143,7 +143,11 @@ class Installation:
         """Write what waits; the chain's end at time `at`. RecordError: it is not written, and waits no longer; the
         step it records must fail."""
         waiting, self._waiting = self._waiting, []
-        return self._log.append(waiting) if waiting else self._log.head(at)
+        return self.write(waiting, at)
+
+    def write(self, events: Sequence[tuple[datetime, Event]], at: datetime) -> chain.Head:
+        """As `flush`, of these events."""
+        return self._log.append(events) if events else self._log.head(at)
 
     def in_place(self) -> bool:
         return self._log.in_place()

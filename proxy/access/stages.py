@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from proxy.access import steps, tables
 from proxy.access.grants import grant_columns, grant_of
-from proxy.access.model import Grant, Stage, check_step
+from proxy.access.model import Grant, Stage, Terms, check_step
 from proxy.access.store import Emit, Store
 from proxy.clock import Clock
 
@@ -54,9 +54,9 @@ class Stages:
         return True
 
 
-def due(grant: Grant, now: datetime) -> Stage | None:
+def due(grant: Grant, now: datetime, file: Terms | None = None) -> Stage | None:
     """The next stage that time and facts have made of a grant, up to its end; None where it stands as it should."""
-    state = grant.state(now)
+    state = grant.state(now, file)
     if grant.stage in {"ended", "removed", "reviewed"}:
         return None
     if state in {"expired", "revoked"}:

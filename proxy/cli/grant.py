@@ -20,7 +20,7 @@ from proxy.access.model import Grant
 from proxy.access.requests import Wish
 from proxy.access.roles import RoleError
 from proxy.access.store import Store
-from proxy.cli.grant_view import address, dsn_of, facts, left, plain, show_login, state_of
+from proxy.cli.grant_view import address, dsn_of, facts, files_of, left, plain, show_login, state_of
 from proxy.cli.options import ByOption, ConfigOption, OutputOption, load_config, who
 from proxy.cli.output import NO, UNREACHABLE, emit, fail, grid, rfc3339, styled, warn
 from proxy.cli.state import Access, with_access
@@ -125,23 +125,25 @@ def list_(config: ConfigOption, output: OutputOption) -> None:
     """
     cfg = load_config(config)
     now = SystemClock().now()
-    found = with_access(cfg, lambda access: access.grants.list())
+    found, file = with_access(cfg, lambda access: access.grants.list()), files_of(cfg)
     rows: list[list[str | Text]] = [
         [
             g.id,
-            state_of(g, now),
+            state_of(g, now, file(g)),
             g.person,
             g.vendor,
             g.database,
             g.policy,
-            left(g, now),
+            left(g, now, file(g)),
             g.reason,
         ]
         for g in found
     ]
     heads = ["GRANT", "STATE", "PERSON", "VENDOR", "DATABASE", "POLICY", "TIME", "REASON"]
     emit(
-        [plain(g, now) for g in found], output, grid(heads, rows, empty="No grants. `daypass grant create` makes one.")
+        [plain(g, now, file(g)) for g in found],
+        output,
+        grid(heads, rows, empty="No grants. `daypass grant create` makes one."),
     )
 
 
@@ -154,17 +156,18 @@ def show(config: ConfigOption, output: OutputOption, grant: GrantArgument) -> No
     cfg = load_config(config)
     now = SystemClock().now()
     found = with_access(cfg, lambda access: access.grants.get(grant))
+    file = files_of(cfg)(found)
     if _observes(found.policy_text):
         warn(f"the policy {found.policy} is in mode: observe: everything is recorded and nothing refused")
 
     def table(console: Console) -> None:
         console.print(styled(f"Grant {found.id}", "bold"))
-        facts(found, now)(console)
+        facts(found, now, file)(console)
         console.print(styled("\nThe policy as it was granted:", "bold"))
         for line in found.policy_text.rstrip().splitlines():
             console.print(f"  {line}")
 
-    emit(plain(found, now) | {"policy_text": found.policy_text}, output, table)
+    emit(plain(found, now, file) | {"policy_text": found.policy_text}, output, table)
 
 
 @app.command()

@@ -35,6 +35,7 @@ NOUNS = {
     "delegation": "Give one's voice on requests to another person, for a while.",
     "grant": "Give, list and end temporary access.",
     "notify": "Who is told of steps; try whether it reaches them.",
+    "hold": "Statements that wait for another person's yes.",
     "session": "Who is and was connected.",
     "recording": "Verify, replay and export recordings.",
     "state": "Back up the state, and restore it.",

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import NoReturn, TypeVar
 
 from proxy.access.grants import GrantError, GrantNotFound, Grants
+from proxy.access.holds import Holds
 from proxy.access.requests import Requests
 from proxy.access.store import Emit, Store, StoreError
 from proxy.cli.output import UNREACHABLE, USAGE, fail
@@ -34,6 +35,7 @@ class Access:
     emit: Emit
     grants: Grants
     requests: Requests
+    holds: Holds
 
 
 def where() -> str:
@@ -50,15 +52,24 @@ def with_access(cfg: Config, action: Callable[[Access], Awaitable[T]]) -> T:
     async def main() -> T:
         store = await Store.open(cfg.state)
         try:
-            requests = Requests(store, clock, emit, cfg.people.groups)
-            return await action(Access(cfg, store, clock, emit, Grants(store, clock, emit), requests))
+            groups = cfg.people.groups
+            access = Access(
+                config=cfg,
+                store=store,
+                clock=clock,
+                emit=emit,
+                grants=Grants(store, clock, emit),
+                requests=Requests(store, clock, emit, groups),
+                holds=Holds(store, clock, emit, groups),
+            )
+            return await action(access)
         finally:
             await store.close()
 
     try:
         return asyncio.run(main())
     except GrantNotFound as error:
-        noun = "request" if "request" in str(error) else "grant"
+        noun = next(word for word in ("request", "hold", "grant") if word in str(error))
         fail(USAGE, str(error), f"daypass {noun} list shows them all")
     except GrantError as error:
         fail(USAGE, str(error))

@@ -6,6 +6,7 @@ and says what could be.
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 
 from proxy.access.model import Terms
@@ -14,6 +15,7 @@ from proxy.cli.state import unknown
 from proxy.config import Config, format_duration, parse_duration
 from proxy.policy.load import Policies
 from proxy.policy.model import Policy
+from proxy.session import terms as session_terms
 
 
 def policy_of(cfg: Config, name: str, database: str) -> Policy:
@@ -86,18 +88,4 @@ def time_of(text: str | None, now: datetime, flag: str = "--from") -> datetime |
 
 def terms_of(policy: Policy, *, max_sessions: int | None = None, single_use: bool = False) -> Terms:
     """What the policy asks for beside its tables and limits, as it is now."""
-    model = policy.model
-    asked = model.approvals
-    return Terms(
-        approvals=asked.count if asked is not None else 0,
-        approvers=tuple(asked.from_) if asked is not None else (),
-        agreements=tuple(model.agreements),
-        prechecks=tuple(model.prechecks),
-        network=policy.network,
-        days=policy.window.days,
-        hours=policy.window.hours,
-        timezone=policy.window.timezone,
-        max_seconds=policy.window.max,
-        max_sessions=max_sessions,
-        single_use=single_use,
-    )
+    return dataclasses.replace(session_terms.terms_of(policy), max_sessions=max_sessions, single_use=single_use)

@@ -41,6 +41,9 @@ class Gauges:
     dropped: Callable[[], int]
     ready: Callable[[], bool]
     recording: Callable[[], bool]
+    free: Callable[[], int]
+    reserved: Callable[[], int]
+    syncs: Callable[[], int]
     databases: Callable[[], dict[str, bool]]
 
 
@@ -97,6 +100,9 @@ class Metrics:
             _gauge("daypass_ready", "1 when sessions can be served and recorded.", ready, "max"),
             _gauge("daypass_workers", "Workers that can serve and record sessions.", ready, "sum"),
             _gauge("daypass_recording_healthy", "1 while recordings can be written.", gauges.recording(), "min"),
+            _gauge("daypass_recording_free_bytes", "Bytes free for recordings.", gauges.free(), "min"),
+            _gauge("daypass_recording_reserve_bytes", "Bytes kept for session ends.", gauges.reserved(), "min"),
+            _counter("daypass_recording_syncs", "Group commits.", gauges.syncs()),
             _gauge("daypass_sessions", "Open sessions.", gauges.sessions(), "sum"),
             _gauge("daypass_logins_pending", "Connections that are not sessions yet.", gauges.pending(), "sum"),
             Family(

@@ -51,7 +51,9 @@ class Server:
         if self._stop.is_set():
             return refusal("shutdown")
         if not self._recorder.healthy():
-            return refusal("recording")
+            return refusal("recording" if self._recorder.roomy() else "no room")
+        if not self._recorder.roomy():
+            return refusal("no room")
         return None
 
     def ready(self) -> str | None:

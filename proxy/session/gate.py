@@ -19,7 +19,7 @@ from proxy.session.extended import Extended
 from proxy.session.refusals import refusal
 from proxy.session.simple import Simple
 from proxy.session.streaming import LONGEST_HEAD, STREAMED, Streamed, not_kept
-from proxy.session.talk import Pause, Talk
+from proxy.session.talk import Pause, Talk, for_answers, for_record
 from proxy.wire import ledger as owed
 from proxy.wire.framing import (
     BIND,
@@ -41,6 +41,7 @@ from proxy.wire.framing import (
     uint32,
 )
 from proxy.wire.ledger import Owed
+from recorder.files import RecordError
 
 SMALL: Final = 10_000
 """Bytes that a message of a type without a limit of its own may have, as in Postgres."""
@@ -76,6 +77,8 @@ class Gate:
         "_extended",
         "_forward",
         "_held",
+        "_next",
+        "_out",
         "_passing",
         "_pause",
         "_reply",
@@ -116,6 +119,10 @@ class Gate:
         self._pause = pause
         self.waiting: Callable[[], Awaitable[None]] | None = None
         """What the next message waits for; until `resume` nothing is walked."""
+        self._out = b""
+        """What goes upstream when it is recorded, while `waiting` is `for_record`."""
+        self._next: Callable[[], Awaitable[None]] | None = None
+        """What is waited for after that."""
 
     def data(self, chunk: bytes) -> None:
         """Take what the client sent. Raises ProtocolViolation and RecordError: nothing of this chunk was forwarded."""
@@ -125,10 +132,15 @@ class Gate:
         talk.active = talk.monotonic()
         talk.began = talk.began or talk.active
         talk.tally.client_bytes += len(chunk)
-        if self.paused:
+        if self.waiting is not None:
             self._held += chunk
+            if self._passing or self._discard:
+                self._wanted = 0  # what is held is the rest of a message, of whatever length
+            if self.waiting is for_record:
+                # Only now: who waits for an answer sends nothing meanwhile, and need not be held.
+                self._pause(for_record)
             return
-        before = talk.n
+        before, held = talk.n, talk.ledger.held
         if self._held:
             self._held += chunk
             if len(self._held) < self._wanted:
@@ -137,8 +149,14 @@ class Gate:
             self._held.clear()
         out = self._walk(chunk)
         self._extended.record_unexecuted()
-        if talk.n != before:
-            talk.recording.flush()
+        if talk.n != before and not talk.recording.commit(talk.recorded):
+            talk.ledger.unrecorded = talk.ledger.held - held
+            self._out, self._next, self.waiting = out, self.waiting, for_record
+            return
+        self._send(out)
+
+    def _send(self, out: bytes) -> None:
+        """It is recorded: tell the client what is refused, let the rest go upstream."""
         answers = self._answers
         if answers.waiting:
             self._reply(b"".join(answers.waiting))
@@ -153,10 +171,30 @@ class Gate:
         """Whether the client's lane waits for something."""
         return self.waiting is not None
 
+    @property
+    def kept(self) -> int:
+        """Bytes of the client that wait with its lane."""
+        return len(self._held)
+
     def resume(self) -> None:
-        """What was waited for is here: go on with the message that needed it."""
+        """What was waited for is here: go on with the message that needed it. As `data`."""
+        if self.waiting is for_record:
+            talk = self._talk
+            if talk.recording.broken is not None:
+                raise RecordError(talk.recording.broken)
+            talk.ledger.unrecorded = 0
+            if freed := talk.ledger.released():
+                self._answers.waiting.append(freed)
+            out, self._out = self._out, b""
+            self.waiting, self._next = self._next, None
+            if self.waiting is for_answers and not talk.ledger.ready_owed:
+                self.waiting = None  # they came while the record was written
+            self._send(out)
+            if self.waiting is not None:
+                return
         self.waiting = None
-        self.data(b"")
+        if self._held:
+            self.data(b"")
 
     def _walk(self, data: bytes) -> bytes:
         """Handle every whole message in `data`; returns what may go upstream once the record is written."""

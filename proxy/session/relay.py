@@ -18,7 +18,7 @@ from proxy.session.channel import Pipe
 from proxy.session.gate import Bounds, Gate
 from proxy.session.refusals import Refusal, refusal
 from proxy.session.results import Results
-from proxy.session.talk import Aids, Record, Talk, Tally, for_answers
+from proxy.session.talk import Aids, Record, Talk, Tally, for_answers, for_record
 from proxy.tasks import spawn
 from proxy.wire import build
 from proxy.wire.framing import ProtocolViolation
@@ -30,6 +30,8 @@ log = structlog.get_logger()
 LEDGER_FULL: Final = 50_000
 """Replies owed at which daypass stops reading from the client."""
 LEDGER_LOW: Final = 10_000
+PATIENT: Final = 1 << 16
+"""Bytes that are read from a client while it waits for another person's yes."""
 
 
 class Relay:
@@ -69,6 +71,7 @@ class Relay:
             aids=aids,
         )
         self.talk.stop = self._stop
+        self.talk.recorded = self._recorded
         self._gate = Gate(self.talk, forward=upstream.write, reply=client.write, bounds=bounds, pause=self._wait)
         self._results = Results(self.talk, to_client=client.write)
 
@@ -102,6 +105,8 @@ class Relay:
         else:
             if len(self.talk.ledger.entries) > LEDGER_FULL and not self._full:
                 self._full = True
+                self._pace()
+            elif self.talk.waits:
                 self._pace()
 
     def upstream_data(self, data: bytes) -> None:
@@ -140,13 +145,15 @@ class Relay:
 
     def _pace(self) -> None:
         self._upstream.hold(self._client_blocked)
-        waits = self._gate.paused or self._cancelling
+        # Whoever waits for another person's yes is still read, so that daypass sees it leave.
+        patient = self.talk.waits and self._gate.kept < PATIENT
+        waits = (self._gate.paused and not patient) or self._cancelling
         self._client.hold(self._client_blocked or self._upstream_blocked or self._full or waits)
 
     def _wait(self, work: Callable[[], Awaitable[None]]) -> None:
         """The client's lane waits for `work`; nothing more is read from the client until then."""
-        if work is for_answers:
-            self._stalled = True
+        if work is for_answers or work is for_record:
+            self._stalled = work is for_answers
             self._pace()
             return
 
@@ -162,6 +169,11 @@ class Relay:
 
         self._pace()
         spawn(wait(), name=f"wait {self.talk.recording.id}")
+
+    def _recorded(self) -> None:
+        """What the gate committed is on the disk, or will never be."""
+        self._client_lane(None)
+        self._pace()
 
     def _stop(self) -> None:
         """Cancel what the upstream is doing. A cancel that comes late must not hit the next statement."""
@@ -197,11 +209,13 @@ class Relay:
 
     # Messages of daypass's own
 
-    def notice(self, text: str, *, code: str = "00000", hint: str = "") -> None:
-        """Tell the client something, if a message can be put in right now."""
-        if not self.ended and self._results.between:
-            self._client.write(build.notice(text=text, code=code, hint=hint))
-            self._note("NOTICE", code, text)
+    def notice(self, text: str, *, code: str = "00000", hint: str = "") -> bool:
+        """Tell the client something, if a message can be put in right now; whether it could."""
+        if self.ended or not self._results.between:
+            return False
+        self._client.write(build.notice(text=text, code=code, hint=hint))
+        self._note("NOTICE", code, text)
+        return True
 
     def rejudge(self, judge: Judges) -> None:
         """From the next message on another judge decides; what was prepared is judged again before it runs."""

@@ -84,12 +84,14 @@ class Owed:
 class Ledger:
     """Replies owed. `skipping` is true while the upstream, or daypass in its place, ignores messages up to a Sync."""
 
-    __slots__ = ("_ends", "copying", "entries", "held", "skipping")
+    __slots__ = ("_ends", "copying", "entries", "held", "skipping", "unrecorded")
 
     def __init__(self) -> None:
         self.entries: deque[Owed] = deque()
         self.held = 0
         """How many refusals wait in `entries`."""
+        self.unrecorded = 0
+        """How many of them, the last, may not be told yet."""
         self.skipping = False
         self.copying = False
         """True between CopyInResponse and the client's CopyDone: Sync and Flush are then ignored upstream."""
@@ -163,7 +165,7 @@ class Ledger:
         """The refusals whose turn has come."""
         entries = self.entries
         ready = b""
-        while entries and entries[0].kind == REFUSAL:
+        while self.held > self.unrecorded and entries[0].kind == REFUSAL:
             ready += entries.popleft().reply
             self.held -= 1
         return ready

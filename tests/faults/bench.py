@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -63,6 +63,10 @@ class Lines:
     def flush(self) -> None:
         self.written += self.waiting
         self.waiting.clear()
+
+    def commit(self, told: Callable[[], None] | None = None) -> bool:
+        self.flush()
+        return True
 
     def close(self, end: events.SessionEnd) -> None:
         self.append(end)

@@ -51,7 +51,7 @@ def test_what_a_full_disk_cannot_record_is_not_sent(make_house: Callable[..., Ho
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, LIMIT))
 
-    house = make_house().start(prepare=small)
+    house = make_house(recording={"reserve": 0}).start(prepare=small)
     login = house.grant()
     with Raw(house.port).login(login) as raw:
         last = 0

@@ -1,10 +1,12 @@
 """Makes recordings for the recorder's tests: real files, written by the real recorder, in a time that a test owns."""
 
+import queue
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from recorder.events import Outcome, SessionEnd, SessionStart, Statement
-from recorder.journal import Recorder, Recording
+from recorder.journal import Recorder, Recording, Turns
 
 START = datetime(2026, 11, 23, 9, 0, 0, tzinfo=UTC)
 
@@ -21,8 +23,34 @@ class Ticker:
         return self.at
 
 
-def start(session: str = "s-1", **changes: str) -> SessionStart:
-    facts = {
+class Hand:
+    """An event loop that a test turns: `turns` for a recorder, whose threads are real ones."""
+
+    def __init__(self) -> None:
+        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self.turns = Turns(self._calls.put, self._calls.put)
+
+    def until(self, there: Callable[[], object]) -> None:
+        """Run what comes until something is the case; ten seconds at most between two calls."""
+        while not there():
+            self._calls.get(timeout=10)()
+
+    def settle(self, recorder: Recorder) -> None:
+        """Run what comes until the recorder waits for nothing more."""
+        done: list[object] = []
+        for _ in range(3):  # what is asked for may ask for more
+            keeper = recorder._common.keeper
+            assert keeper is not None
+            keeper.do(lambda: None, done.append)
+            count = len(done) + 1
+            self.until(lambda count=count: len(done) >= count)  # type: ignore[misc]
+        group = recorder._common.group
+        assert group is not None
+        self.until(lambda: not (group._busy or group._asked))
+
+
+def start(session: str = "s-1", **changes: str | None) -> SessionStart:
+    facts: dict[str, str | None] = {
         "session": session,
         "grant": "g-7k3m9x2q",
         "person": "jane",

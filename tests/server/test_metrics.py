@@ -18,6 +18,9 @@ def process(*, sessions: int, recording: bool = True, known: bool = True, denied
         dropped=lambda: 2,
         ready=lambda: recording and known,
         recording=lambda: recording,
+        free=lambda: 1000 * sessions,
+        reserved=lambda: 100 * sessions,
+        syncs=lambda: sessions,
         databases=lambda: {"shop": known},
     )
     return Metrics(tally, counts, gauges).families()
@@ -34,6 +37,7 @@ def test_one_process_is_shown_as_it_is() -> None:
     assert shown['daypass_denied_total{rule="table"}'] == 2
     assert shown['daypass_database_known{database="shop"}'] == 1
     assert shown["daypass_workers"] == 1
+    assert shown["daypass_recording_free_bytes"] == 3000
 
 
 def test_several_are_one_server() -> None:
@@ -46,6 +50,8 @@ def test_several_are_one_server() -> None:
     assert shown['daypass_denied_total{rule="write"}'] == 5
     assert shown["daypass_recording_healthy"] == 0
     assert shown["daypass_ready"] == 1
+    assert shown["daypass_recording_reserve_bytes"] == 300
+    assert shown["daypass_recording_syncs_total"] == 7
     assert shown["daypass_workers"] == 1
     assert shown['daypass_open_definers{database="shop"}'] == 4
     assert shown["daypass_up"] == 1

@@ -23,6 +23,7 @@ from proxy.session.talk import Aids, Tally
 from proxy.wire import build, client, framing, upstream
 from recorder.events import SessionStart
 from recorder.journal import Recorder
+from tests.recorder.support import Hand
 
 
 class Pipe:
@@ -61,9 +62,17 @@ class Playbook:
         observe: bool = False,
         bounds: Bounds | None = None,
         aids: Aids | None = None,
+        hand: Hand | None = None,
     ) -> None:
         self.clock = FakeClock()
-        self.recorder = Recorder(folder / "recordings", now=self.clock.now)
+        self.hand = hand
+        """With it the record is committed in groups, and reaches the disk in `disk`."""
+        self.recorder = Recorder(
+            folder / "recordings",
+            now=self.clock.now,
+            durability="fsync" if hand else "write",
+            turns=hand.turns if hand else None,
+        )
         self.recording = self.recorder.open(
             "s-play",
             SessionStart(
@@ -97,6 +106,11 @@ class Playbook:
     def upstream(self, *messages: bytes) -> None:
         """The upstream sends these in one segment."""
         self.relay.upstream_data(b"".join(messages))
+
+    def disk(self) -> None:
+        """What waits for the disk reaches it, or does not."""
+        assert self.hand is not None
+        self.hand.settle(self.recorder)
 
     def client_heard(self) -> list[str]:
         """What the client got since it was last asked, in words."""
