@@ -6,15 +6,17 @@ database itself says reaches the client only where it is about what the client a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from proxy import catalog
 from proxy.access.model import Grant
 from proxy.access.roles import Released, RoleError
 from proxy.config import Database
 from proxy.session import upstream
 from proxy.session.channel import Channel
+from proxy.session.cost import Connect
 from proxy.session.refusals import LoginRefused, refusal
 from proxy.session.results import FIXED_SETTINGS
 from proxy.session.upstream import Ready, UpstreamRefused
@@ -67,3 +69,21 @@ def _check_settings(ready: Ready) -> None:
     for name, value in FIXED_SETTINGS.items():
         if ready.settings.get(name, value).lower() != value.lower():
             raise UpstreamRefused(f"it insists on {name} = {ready.settings[name]}")
+
+
+def beside(desk: Desk, database: Database, grant: Grant, user: str, password: str) -> Connect:
+    """A connection beside a session's own: the same role, the same settings."""
+
+    async def connect() -> Any:
+        return await catalog.connect(
+            host=database.host,
+            port=database.port,
+            dbname=database.dbname,
+            user=user,
+            password=password,
+            tls=database.tls,
+            ca=database.ca,
+            settings=desk.judging.settings(grant),
+        )
+
+    return connect
