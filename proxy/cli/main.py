@@ -35,7 +35,7 @@ NOUNS = {
     "grant": "Give, list and end temporary access.",
     "hold": "Statements that wait for another person's yes.",
     "session": "Who is and was connected.",
-    "recording": "Verify, replay and export recordings.",
+    "recording": "Verify, replay, search, export and report recordings.",
     "health": "Is a running daypass ready to serve?",
     "doctor": "Check everything that daypass needs, and say what to do.",
 }
