@@ -10,7 +10,9 @@
 #   make test-compiled  make test on that copy
 #   make bench     pgbench directly, through PgBouncer where it is installed, and through daypass, compiled
 #   make bench-rows    a million rows the same ways     make bench-crowd   thousands of sessions, logins and half-open ones
+#   make bench-record  what the record costs: on a statement's way, in groups on the disk, sealed, verified
 #   make lanes     what daypass's own code costs for a statement, without sockets
+#   make bench-revoke  how soon after a revocation a hundred sessions are closed
 #   make bench-guard   what a verdict costs, and how long hostile statements hold other sessions up
 #   make conformance   the drivers' own test suites, directly and through daypass
 #   make corpus    the evasion corpus in CORPUS, where there is one
@@ -23,7 +25,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-slow faults check format compiled test-compiled bench bench-rows bench-crowd lanes bench-guard conformance corpus clean
+.PHONY: demo test test-slow faults check format compiled test-compiled bench bench-rows bench-crowd bench-record bench-revoke lanes bench-guard conformance corpus clean
 .DEFAULT_GOAL := demo
 
 # The newest Python that fits; PYTHON=… chooses another.
@@ -78,7 +80,7 @@ test-compiled: compiled
 bench: compiled
 	@cd .compiled && PYTHONPATH=$(CURDIR)/.compiled exec $(CURDIR)/$(PY) -m tests.bench $(ARGS)
 
-bench-rows bench-crowd: bench-%: compiled
+bench-rows bench-crowd bench-record bench-revoke: bench-%: compiled
 	@cd .compiled && PYTHONPATH=$(CURDIR)/.compiled exec $(CURDIR)/$(PY) -m tests.bench.$* $(ARGS)
 
 lanes: compiled

@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import hashlib
+import hmac
 import resource
 import signal
 import socket
@@ -21,10 +23,17 @@ import structlog
 import uvloop
 
 from proxy.access.agreements import Agreements, Texts
+from proxy.access.alerts import Alerts
 from proxy.access.grants import Grants
 from proxy.access.holds import Holds
 from proxy.access.kills import Kills
+from proxy.access.lead import Lead
+from proxy.access.outbox import Outbox
+from proxy.access.removals import Removals
+from proxy.access.stages import Stages
 from proxy.access.store import Store, StoreError
+from proxy.access.timekeeping import Steady, TimeFacts, boot
+from proxy.access.tokens import Tokens
 from proxy.clock import Clock, SystemClock
 from proxy.config import Config, checkpoint_file, load
 from proxy.policy.load import Policies
@@ -36,6 +45,7 @@ from proxy.server.front import Front, OwnPages
 from proxy.server.link import Charter, Link, Tracing, summoned
 from proxy.server.listener import Listener
 from proxy.server.metrics import Counts, Gauges, Metrics
+from proxy.server.notify import Notifier
 from proxy.server.post import Post
 from proxy.server.server import Server
 from proxy.server.tracing import Traces
@@ -44,11 +54,17 @@ from proxy.session.commons import Commons
 from proxy.session.ephemeral import Keeper
 from proxy.session.holding import Holding
 from proxy.session.judging import Bench
+from proxy.session.keeping import Keeping
 from proxy.session.opening import Desk, open_session
+from proxy.session.patience import LONGEST, Patience
+from proxy.session.proofs import Proofs
 from proxy.session.registry import Registry
+from proxy.session.removal import Removal
+from proxy.session.sharing import Sharing
 from proxy.session.steward import Steward
 from proxy.session.talk import Tally
 from proxy.session.telling import teller
+from proxy.session.timekeeper import Timekeeper
 from proxy.tasks import spawn
 from recorder.journal import Recorder, RecordError, Turns
 from recorder.pack import Form
@@ -99,6 +115,7 @@ async def _serve(
         return 3
     try:
         loop = asyncio.get_running_loop()
+        identity, _ = await store.identity()
         with contextlib.ExitStack() as closing:
             upkeep = _upkeep(config, clock)
             closing.callback(upkeep.last_words)
@@ -112,6 +129,7 @@ async def _serve(
                 free_floor=config.recording.min_free,
                 reserved=config.recording.reserve,
                 turns=Turns(loop.call_soon, loop.call_soon_threadsafe),
+                installation=identity,
             )
             closing.callback(recorder.close)
             for found in recorder.recovered:
@@ -121,6 +139,9 @@ async def _serve(
             return await _run(config, clock, store, recorder, upkeep, commons, _certificate(config), boss, traces)
     except RecordError as problem:
         log.error("recording_unavailable", reason=str(problem))
+        return 3
+    except StoreError as problem:
+        log.error("state_unavailable", reason=str(problem))
         return 3
     except (ssl.SSLError, ValueError) as problem:
         log.error("certificate_unusable", reason=str(problem))
@@ -143,17 +164,38 @@ async def _run(
     boss: tuple[socket.socket, Charter] | None,
     traces: Traces | None,
 ) -> int:
-    grants = Grants(store, clock)
     identity, secret = await store.identity()
+    emit = teller(config.recording.dir, clock.now, installation=identity)
+    facts, started = TimeFacts(store, clock, emit), boot()
+    kept = await facts.read()
+    steady = Steady(clock, kept, started)
+    grants = Grants(store, steady)
     keeper = Keeper(config, identity, secret)
     bench = Bench(Policies(config.policies), secret, identity, keeper.is_for)
-    registry = Registry(clock, commons)
-    emit = teller(config.recording.dir, clock.now)
+    registry = Registry(steady, commons)
     tally, counts = Tally(), Counts()
+    alerts = Alerts(store, steady, emit)
+    room = max(1, config.limits.connections // (2 * config.workers))
+    patience = Patience(clock, room=room, most=min(LONGEST, config.login_timeout / 3))
     workers = Workers()
     starting = spawn(workers.start(), name="judging processes")
-    holding = Holding(Holds(store, clock, emit), clock)
-    agreements = Agreements(store, clock, Texts(config.agreements), emit)
+    tokens, dialler = Tokens(store, steady, emit), Dialler()
+    proofs = Proofs(
+        config=config,
+        clock=steady,
+        grants=grants,
+        tokens=tokens,
+        keeper=keeper,
+        bench=bench,
+        commons=commons,
+        doors=dialler,
+        port=lambda: listener.port,
+    )
+    removals = Removals(store, steady, emit)
+    removal = Removal(Stages(store, steady, emit), removals, alerts, proofs, steady, counts.alert)
+    holding = Holding(Holds(store, steady, emit), steady)
+    agreements = Agreements(store, steady, Texts(config.agreements), emit)
+    steward = Steward(config, store, steady, emit, bench.terms, withdrawn=bench.withdrawn, counted=counts.alert)
     watch = Watch(
         config=config,
         recorder=recorder,
@@ -164,30 +206,42 @@ async def _run(
         bench=bench,
         keeper=keeper,
         counts=counts,
+        timekeeper=Timekeeper(steady, facts, registry, started, kept.accepted),
+        steward=steward,
+        removal=removal,
         holding=holding,
-        steward=Steward(config, store, clock, emit, bench.terms),
         agreements=agreements,
+        notifier=Notifier(config.notify, Outbox(store, clock), clock, identity, counts.notices),
+        lead=Lead(store, clock),
     )
     post = Post(commons.folder, commons.place, cancel=registry.cancel_here, look=watch.look_at)
     registry.elsewhere = post.ask_to_cancel
     watch.catalog_changed = post.ask_to_look
     watch.reload_policies()
-    server = Server(config, recorder, registry, bench, watch)
+    server = Server(config, recorder, registry, bench, watch, steady)
     desk = Desk(
         config=config,
-        clock=clock,
+        clock=steady,
         grants=grants,
         agreements=agreements,
+        tokens=tokens,
+        patience=patience,
+        sharing=Sharing(commons, alerts, counts.alert),
         workers=workers,
         holding=holding,
         recorder=recorder,
         judging=bench,
-        upstreams=Dialler(),
+        upstreams=dialler,
         keeper=keeper,
         registry=registry,
         tally=tally,
         accepting=server.accepting,
         counted=counts.login,
+        keeping=Keeping(
+            config.recording.results,
+            config.recording.literals,
+            hmac.new(secret, b"daypass record digests", hashlib.sha256).digest(),
+        ),
     )
 
     async def handle(channel: SocketChannel, deadline: float) -> None:
@@ -200,13 +254,16 @@ async def _run(
     gauges = Gauges(
         sessions=lambda: len(registry),
         pending=lambda: listener.pending,
+        slowed=lambda: patience.slowed,
         dropped=lambda: listener.refused,
         ready=lambda: server.ready() is None,
         recording=recorder.healthy,
+        clock=steady.apart,
         free=lambda: recorder.free,
         reserved=lambda: recorder.reserved,
         syncs=lambda: recorder.syncs,
         databases=lambda: {name: bench.catalog(name) is not None for name in config.databases},
+        removals=lambda: removal.pending,
     )
 
     def reload() -> None:
@@ -258,7 +315,7 @@ def _upkeep(config: Config, clock: Clock) -> Upkeep:
         form=Form(kept.compress == "zstd", kept.recipients),
         retain=kept.retention,
         now=clock.now,
-        ship=Witness(witness, kept.dir) if witness is not None else None,
+        ships=[Witness(witness, kept.dir)] if witness is not None else [],
     )
 
 

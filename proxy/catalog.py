@@ -258,6 +258,16 @@ class Catalog:
         return {oid: t for t in self.types for oid in (t.oid, t.array_oid) if oid}
 
     @cached_property
+    def type_names_by_oid(self) -> dict[int, str]:
+        """The qualified names of types that are not Postgres's own, and of their arrays."""
+        own = {t.oid: f"{t.schema}.{t.name}" for t in self.types}
+        return own | {t.array_oid: f"{t.schema}.{t.name}[]" for t in self.types if t.array_oid}
+
+    @cached_property
+    def enum_oids(self) -> frozenset[int]:
+        return frozenset(t.oid for t in self.types if t.kind == "e")
+
+    @cached_property
     def types_by_name(self) -> dict[tuple[str, str], Type]:
         return {(t.schema, t.name): t for t in self.types}
 

@@ -49,7 +49,6 @@ __all__ = [
     "is_loopback",
     "load",
     "nearest",
-    "not_yet",
     "parse_duration",
     "parse_size",
     "parse_yaml",
@@ -175,6 +174,7 @@ class Recording(_Model):
     dir: BesideFile = Field(default=Path("recordings"), validate_default=True)
     durability: Literal["write", "fsync"] = "write"
     results: Results = "counts"
+    literals: Literal["keep", "hash", "drop"] = "keep"
     min_free: Size = Field(default=64 << 20, ge=0)
     reserve: Size = Field(default=8 << 20, ge=0, le=1 << 30)
     compress: Literal["zstd", "none"] = "zstd"
@@ -325,15 +325,6 @@ def _cross_checks(config: Config) -> Iterator[Finding]:
         if database.credential.password_env is not None and database.credential.password_file is not None:
             where = ("databases", name, "credential", "password_file")
             yield config.finding(where, "give password_env or password_file, not both")
-
-
-def not_yet(config: Config) -> list[Finding]:
-    """What the file may say and this version cannot do. `serve` and `config check` refuse it: nothing is ignored."""
-    found: list[Finding] = []
-    if config.recording.results not in {"none", "counts"}:
-        message = f"{config.recording.results} is not available yet: write counts or none"
-        found.append(config.finding(("recording", "results"), message))
-    return found
 
 
 def warnings(config: Config) -> list[Finding]:

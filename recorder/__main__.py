@@ -13,7 +13,8 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from recorder import command, index, show, stored, targets
+from recorder import command, evidence, index, show, stored, targets
+from recorder.evidence import EvidenceError
 from recorder.export import FORMATS
 from recorder.heads import Given
 from recorder.index import NotFoundError
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         code: int = options.run(options)
-    except (NotFoundError, KeyFileError, SealedError, ValueError) as error:
+    except (NotFoundError, KeyFileError, SealedError, EvidenceError, ValueError) as error:
         print(f"recorder: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
@@ -82,7 +83,23 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--format", choices=["jsonl", *FORMATS], default="jsonl")
     _identity(export)
     export.set_defaults(run=_export)
+    bundle = commands.add_parser(
+        "evidence", help="check an evidence bundle", epilog="python -m recorder evidence FILE --public-key public.pem"
+    )
+    bundle.add_argument("file", type=Path)
+    bundle.add_argument("--public-key", type=Path)
+    _identity(bundle)
+    bundle.set_defaults(run=_evidence)
     return parser
+
+
+def _evidence(options: argparse.Namespace) -> int:
+    found = evidence.check(options.file, public_key=options.public_key, keys=_keys(options))
+    for what, holds, more in found.steps:
+        sys.stdout.write(f"{'ok  ' if holds else 'BAD '} {what}{f' ({more})' if more else ''}\n")
+    source = "" if found.key_given else ", found in the bundle: compare it with the owner's"
+    sys.stdout.write(f"{'It holds' if found.ok else 'It does not hold'}. Key {found.key}{source}\n")
+    return 0 if found.ok else 1
 
 
 def _identity(parser: argparse.ArgumentParser) -> None:

@@ -4,6 +4,7 @@
     <dir>/installation.jsonl            grants, refused logins <dir>/keys/          signing.pem (secret), public.pem
     <dir>/node.jsonl, node.head         the node log, its end  <dir>/.lock          held by the server that accepts
     <dir>/.ahead/<pid>-<n>.wal          what a group commit wrote (see `ahead`)
+    <dir>/.installation                 whose folder it is
 
 An open recording is held by its writer with `flock`, so the system itself tells a living writer from a dead one.
 Knows paths and descriptors; must not know events. Invariant: files are made 0600, folders 0700, and a write is whole
@@ -25,6 +26,7 @@ HEAD = "node.head"
 INSTALLATION = "installation.jsonl"
 LOCK = ".lock"
 PROBE = ".probe"
+OWNER = ".installation"
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 """What the system says where there is no room: giving some back helps."""
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -32,11 +34,13 @@ _RESERVED = frozenset({"node", "installation"})
 
 
 class RecordError(Exception):
-    """The record cannot be kept. Nothing may go upstream after it; `errno` is the system's, where it had one."""
+    """The record cannot be kept. Nothing may go upstream after it; `errno` is the system's, where it had one. `there`:
+    what was to be written is in the file all the same."""
 
-    def __init__(self, text: str, *, errno: int | None = None) -> None:
+    def __init__(self, text: str, *, errno: int | None = None, there: bool = False) -> None:
         super().__init__(text)
         self.errno = errno
+        self.there = there
 
 
 def record_error(action: str, path: Path, cause: OSError) -> RecordError:
@@ -149,6 +153,30 @@ def held(path: Path) -> bool:
     finally:
         os.close(fd)
     return False
+
+
+def claim(directory: Path, installation: str) -> None:
+    """The folder is this installation's from now on, if it was nobody's. RecordError where it is another's: each would
+    call the other's recordings its own."""
+    owner, mine = directory / OWNER, directory / f"{OWNER}-{os.getpid()}"
+    try:
+        if not owner.exists():
+            make_folder(directory)
+            mine.write_text(installation + "\n")
+            try:
+                os.link(mine, owner)  # whole, or not at all
+            except FileExistsError:
+                pass
+            finally:
+                mine.unlink()
+        found = owner.read_text().strip()
+    except OSError as cause:
+        raise record_error("read", owner, cause) from cause
+    if found != installation:
+        raise RecordError(
+            f"{directory} belongs to another installation of daypass ({found}, and this is {installation}): "
+            f"give each a recording.dir of its own, or delete {owner} where this one is to go on with its recordings"
+        )
 
 
 class FolderLock:

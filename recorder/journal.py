@@ -49,7 +49,8 @@ class Recorder:
     now: aware time in UTC; microseconds: the same since 1970, a quicker way to it where there is one.
     fatal: called with the reason when the record turns unwritable. lock: whether this process takes the folder; not,
     where its supervisor holds it for several. turns: the loop whose sessions share syncs, with `fsync`.
-    free_floor: bytes that must be free for a session to begin. reserve: bytes kept for the ends of sessions.
+    free_floor: bytes that must be free for a session to begin. reserved: bytes kept for the ends of sessions.
+    installation: whose folder it is; another's is refused.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Recorder:
         microseconds: Callable[[], int] | None = None,
         lock: bool = True,
         turns: Turns | None = None,
+        installation: str | None = None,
     ) -> None:
         if durability not in ("write", "fsync"):
             raise ValueError(f"durability is write or fsync, not {durability!r}")
@@ -94,6 +96,8 @@ class Recorder:
             files.make_folder(self.directory)
         except OSError as cause:
             raise files.record_error("create", self.directory, cause) from cause
+        if installation is not None:
+            files.claim(self.directory, installation)
         with contextlib.ExitStack() as undo:
             if lock:
                 self._lock = files.FolderLock(self.directory)
@@ -175,10 +179,11 @@ class Recorder:
         self._node.append([(at, Opened(id=recording.id, file=recording.file, first=recording.head.hash))])
 
     def _drop(self, recording: Recording, error: RecordError) -> None:
-        """Nothing was forwarded under it; left over, it is adopted as interrupted."""
+        """Nothing was forwarded under it; left over, it is adopted as interrupted, as it is where the log names it."""
         recording.release()
-        with contextlib.suppress(OSError):
-            recording.path.unlink()
+        if not error.there:
+            with contextlib.suppress(OSError):
+                recording.path.unlink()
         self.fail(str(error))
 
     def finish(self, recording: Recording, state: str) -> None:
@@ -217,7 +222,7 @@ class Recorder:
         try:
             self._node.append([entry])
         except RecordError as error:
-            if error.errno not in files.FULL or not self._full(str(error)):
+            if error.there or error.errno not in files.FULL or not self._full(str(error)):
                 raise
             self._node.append([entry])
 
@@ -411,10 +416,14 @@ class Recorder:
         self.let_go()
 
 
-def append_installation(directory: Path, event: Event, now: Callable[[], datetime]) -> None:
+def append_installation(
+    directory: Path, event: Event, now: Callable[[], datetime], *, installation: str | None = None
+) -> None:
     """Record a grant's step from any process, at once and on the disk, whether a server runs or not. RecordError: it
     is not recorded, and the step must not happen."""
     directory = directory.absolute()
+    if installation is not None:
+        files.claim(directory, installation)
     with contextlib.ExitStack() as closing:
         node = NodeLog(directory, sync=True)
         closing.callback(node.close)

@@ -88,7 +88,7 @@ class Digest:
         self._hash = hashlib.blake2b(key=key, digest_size=32)
         self.taken = False
 
-    def take(self, shown: bytes) -> None:
+    def take(self, shown: bytes | memoryview) -> None:
         """The next bytes that the client got: whole messages, or parts of one."""
         self._hash.update(shown)
         self.taken = True

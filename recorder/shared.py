@@ -14,6 +14,7 @@ from pathlib import Path
 
 from recorder import chain, files
 from recorder.events import Event, Recovered, encode
+from recorder.files import RecordError
 
 
 class SharedLog:
@@ -32,7 +33,7 @@ class SharedLog:
 
     def append(self, events: Sequence[tuple[datetime, Event]]) -> chain.Head:
         """Write the events (at least one), chained to whatever stands last; the new end. RecordError: none of them is
-        in the file."""
+        in the file, or all are and the error is about what lies beside it (`there`)."""
         with files.locked(self._fd, self.path):
             try:
                 return self._append(events, events[0][0])
@@ -87,7 +88,12 @@ class SharedLog:
             raise
         self._size += len(data)
         self._head = head
-        self._written(head)
+        try:
+            self._written(head)
+        except OSError as cause:
+            # Nothing is taken back: what lies beside the file may be behind it, and never ahead.
+            text = f"cannot write the end of {self.path} beside it: {cause.strerror or cause}"
+            raise RecordError(text, errno=cause.errno, there=True) from cause
         return head
 
     def _catch_up(self) -> list[Event]:

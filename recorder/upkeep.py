@@ -6,7 +6,7 @@ a round that fails says why and leaves everything as it was or further on; the n
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -33,7 +33,8 @@ class Done:
 
 
 class Upkeep:
-    """Keeps one folder. `retain`: seconds, or None for ever. `ship` gets each new checkpoint (in the same thread)."""
+    """Keeps one folder. `retain`: seconds, or None for ever. Each of `ships` gets every new checkpoint (in
+    the same thread), also where another of them failed."""
 
     def __init__(
         self,
@@ -42,12 +43,12 @@ class Upkeep:
         form: Form,
         retain: float | None,
         now: Callable[[], datetime],
-        ship: Ship | None = None,
+        ships: Sequence[Ship] = (),
     ) -> None:
         self._directory = directory.absolute()
         self._retain = retain
         self._now = now
-        self._ship = ship
+        self._ships = ships
         self._stop = threading.Event()
         self._tree = TreeLog(self._directory)
         self._packer = Packer(
@@ -63,8 +64,10 @@ class Upkeep:
             packed = []
         deleted = self._prune()
         checkpoint = self._tree.round(self._now())
-        if checkpoint is not None and self._ship is not None:
-            self._ship(checkpoint)
+        if checkpoint is not None:
+            with contextlib.ExitStack() as others:  # calls all of them, and raises what the last one raised
+                for ship in self._ships:
+                    others.callback(ship, checkpoint)
         return Done(checkpoint, packed, deleted)
 
     def stop(self) -> None:

@@ -263,6 +263,16 @@ class Agreements:
         async with self._store.read() as connection:
             return [Acceptance(**row) for row in (await connection.execute(query)).mappings()]
 
+    async def paper(self, id: str) -> tuple[str, bytes]:
+        """The name and the bytes of a paper signature's file. Raises AgreementError."""
+        columns = tables.acceptances.c
+        query = sa.select(columns.file_name, columns.file).where(columns.id == (id if id.isascii() else ""))
+        async with self._store.read() as connection:
+            row = (await connection.execute(query)).first()
+        if row is None or row.file is None:
+            raise AgreementError(f"there is no acceptance {id!r} with a file")
+        return row.file_name, bytes(row.file)
+
     async def kept(self) -> list[tuple[Text, datetime]]:
         """Every text that was kept, and since when; the newest first."""
         table = tables.agreement_texts
@@ -292,7 +302,8 @@ class Agreements:
 
     async def _keep(self, connection: AsyncConnection, text: Text) -> None:
         table = tables.agreement_texts
-        if (await connection.execute(sa.select(table.c.name).where(table.c.sha256 == text.sha256))).first():
+        same = sa.select(table.c.name).where(table.c.sha256 == text.sha256, table.c.name == text.name)
+        if (await connection.execute(same)).first():
             return
         values = {"sha256": text.sha256, "name": text.name, "version": text.version, "text": text.text}
         try:

@@ -118,10 +118,12 @@ class Grants:
         async with self._store.read() as connection:
             return [grant_of(row) for row in (await connection.execute(query)).mappings()]
 
-    async def get(self, id: str) -> Grant:
-        """One grant. Raises GrantNotFound."""
-        async with self._store.read() as connection:
+    async def get(self, id: str, *, connection: AsyncConnection | None = None) -> Grant:
+        """One grant, as it stands in the transaction of `connection` or by itself. Raises GrantNotFound."""
+        if connection is not None:
             return await _get(connection, id)
+        async with self._store.read() as own:
+            return await _get(own, id)
 
     async def of_request(self, request: str) -> Grant | None:
         """The grant that a request has become."""
@@ -130,25 +132,33 @@ class Grants:
             row = (await connection.execute(query)).mappings().first()
         return grant_of(row) if row is not None else None
 
-    async def revoke(self, id: str, *, reason: str, by: str, why: str = "revoked") -> Grant:
+    async def revoke(
+        self, id: str, *, reason: str, by: str, why: str = "revoked", connection: AsyncConnection | None = None
+    ) -> Grant:
         """Ends a grant for good. Revoking again changes nothing and returns the grant as it is.
 
         `why`: revoked, policy, person or agreement. A grant that is over by its time is only marked.
+        With a `connection` it is part of that transaction.
         """
         reason, by = one_line("reason", reason), one_line("by", by)
-        async with self._store.write() as connection:
-            grant = await _get(connection, id)
-            if grant.revoked_at is not None:
-                return grant
-            now = self._clock.now()
-            values: dict[str, Any] = {"revoked_at": now, "revoke_reason": reason}
-            if grant.ended_at is None:
-                values["ended_why"] = why
-            revoked = dataclasses.replace(grant, **values, version=grant.version + 1)
-            values |= {"revoked_by": by, "version": revoked.version}
-            await connection.execute(sa.update(tables.grants).where(tables.grants.c.id == id).values(values))
-            detail = {"grant": id, "by": by, "reason": reason, "person": grant.person}
-            await self._step(connection, "revoked", detail | ({"why": why} if why != "revoked" else {}))
+        if connection is not None:
+            return await self._revoke(connection, id, reason, by, why)
+        async with self._store.write() as own:
+            return await self._revoke(own, id, reason, by, why)
+
+    async def _revoke(self, connection: AsyncConnection, id: str, reason: str, by: str, why: str) -> Grant:
+        grant = await _get(connection, id)
+        if grant.revoked_at is not None:
+            return grant
+        now = self._clock.now()
+        values: dict[str, Any] = {"revoked_at": now, "revoke_reason": reason}
+        if grant.ended_at is None:
+            values["ended_why"] = why
+        revoked = dataclasses.replace(grant, **values, version=grant.version + 1)
+        values |= {"revoked_by": by, "version": revoked.version}
+        await connection.execute(sa.update(tables.grants).where(tables.grants.c.id == id).values(values))
+        detail = {"grant": id, "by": by, "reason": reason, "person": grant.person}
+        await self._step(connection, "revoked", detail | ({"why": why} if why != "revoked" else {}))
         return revoked
 
     async def rotate(self, id: str, *, by: str = "") -> str:
@@ -159,7 +169,7 @@ class Grants:
             state = grant.state(self._clock.now())
             if state in {"expired", "revoked"}:
                 raise GrantError(f"grant {id} is {state}; a token for it would open nothing")
-            values = {"verifier": verifier, "token_at": self._clock.now()}
+            values = {"verifier": verifier, "token_at": self._clock.now(), "token_used_at": None}
             await connection.execute(sa.update(tables.grants).where(tables.grants.c.id == id).values(values))
             await self._step(connection, "token", {"grant": id, "by": by, "person": grant.person})
         return token
@@ -219,9 +229,7 @@ class Grants:
             )
 
     def _mint(self) -> tuple[str, str]:
-        """A token of 160 random bits, and its verifier as text."""
-        token = "dp_" + base64.b32encode(self._clock.random(20)).decode("ascii").lower()
-        return token, Verifier.make(token, salt=self._clock.random(16)).encode()
+        return mint(self._clock)
 
 
 async def _get(connection: AsyncConnection, id: str) -> Grant:
@@ -248,6 +256,12 @@ def _told(grant: Grant, by: str) -> dict[str, Any]:
     detail: dict[str, Any] = {"grant": grant.id, "by": by}
     names = ("person", "vendor", "database", "policy", "policy_revision", "reason", "starts_at", "expires_at")
     return detail | {name: getattr(grant, name) for name in names}
+
+
+def mint(clock: Clock) -> tuple[str, str]:
+    """A token of 160 random bits, and its verifier as text."""
+    token = "dp_" + base64.b32encode(clock.random(20)).decode("ascii").lower()
+    return token, Verifier.make(token, salt=clock.random(16)).encode()
 
 
 def new_id(letter: str, clock: Clock) -> str:

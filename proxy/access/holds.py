@@ -123,6 +123,11 @@ class Holds:
             await self._close(connection, hold, state, by="daypass", why=why)
         return True
 
+    async def put_text(self, id: str, sql: str) -> None:
+        """Puts another text in the place of what was asked for, once nobody needs to read it any more."""
+        async with self._store.write() as connection:
+            await connection.execute(sa.update(tables.holds).where(tables.holds.c.id == id).values(sql=sql))
+
     async def decided(self, ids: Collection[str]) -> dict[str, Hold]:
         """Those of `ids` that no longer wait."""
         query = sa.select(*_COLUMNS).where(tables.holds.c.id.in_(list(ids)), tables.holds.c.state != "waiting")

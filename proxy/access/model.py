@@ -195,6 +195,11 @@ class Grant:
         moment = hours.next_change(self.rules(file), now)
         return moment if moment is not None and moment < self.ends(file) else None
 
+    def seats(self, limit: int | None) -> int | None:
+        """How many sessions it may have at once, where its policy allows `limit`; None means any number."""
+        both = [most for most in (limit, self.terms.max_sessions) if most is not None]
+        return min(both, default=None)
+
     @property
     def unchecked(self) -> bool:
         """Whether it waits for its prechecks."""

@@ -22,6 +22,7 @@ from proxy.access.approvals import Voice
 from proxy.access.grants import GrantError, GrantNotFound, Grants, network_of, new_id, one_line
 from proxy.access.model import Grant, Request, Terms, check_step, clock_time, person_key
 from proxy.access.store import Emit, Store
+from proxy.access.timekeeping import refuse_wrong_clock
 from proxy.clock import Clock
 
 _COLUMNS: Final = [tables.requests.c[field.name] for field in dataclasses.fields(Request)]
@@ -97,6 +98,7 @@ class Requests:
             state="requested",
         )
         async with self._store.write() as connection:
+            await refuse_wrong_clock(connection, now)
             await refuse_disabled(connection, request.person)
             await refuse_disabled(connection, request.created_by)
             if not overlap and (problem := await _overlap(connection, request, now)):
@@ -208,13 +210,13 @@ class Requests:
 
     async def _open(self, connection: AsyncConnection, id: str, now: datetime) -> Request:
         """The request, where it can still be decided. Raises GrantError."""
+        await refuse_wrong_clock(connection, now)
         request = await _get(connection, id)
-        standing = request.standing(now)
-        if standing == "lapsed":
-            raise GrantError(f"{id} lapsed at {clock_time(request.lapses_at)}: nobody answered in time; ask again")
-        if standing != "requested":
-            when = clock_time(request.decided_at or now)
-            raise GrantError(f"{id} was {standing} by {request.decided_by} at {when}: {request.decided_why}")
+        when = clock_time(request.decided_at or request.lapses_at)
+        if request.standing(now) == "lapsed":
+            raise GrantError(f"{id} lapsed at {when}: {request.decided_why or 'nobody answered in time'}; ask again")
+        if request.state != "requested":
+            raise GrantError(f"{id} was {request.state} by {request.decided_by} at {when}: {request.decided_why}")
         return request
 
     async def _grant(
@@ -327,12 +329,16 @@ async def _voices(connection: AsyncConnection, id: str) -> list[Voice]:
 
 
 async def _delegated_to(connection: AsyncConnection, by: str, now: datetime) -> list[str]:
-    """Whose voice `by` may give at this moment, beside his own."""
-    columns = tables.delegations.c
+    """Whose voice `by` may give at this moment, beside his own: people who could give it themselves."""
+    columns, people = tables.delegations.c, tables.people.c
     query = sa.select(columns.from_whom, columns.to_whom).where(
         columns.starts_at <= now, columns.ends_at > now, columns.ended_at.is_(None)
     )
-    return [row[0] for row in await connection.execute(query) if person_key(row[1]) == person_key(by)]
+    found = [row[0] for row in await connection.execute(query) if person_key(row[1]) == person_key(by)]
+    keys = {person_key(name) for name in found}
+    gone = sa.select(people.key).where(people.key.in_(keys), people.disabled_at.is_not(None))
+    disabled = set((await connection.execute(gone)).scalars()) if keys else set()
+    return [name for name in found if person_key(name) not in disabled]
 
 
 def _told(request: Request) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -202,27 +203,57 @@ async def logins(connection: Connection, installation: str) -> list[str]:
     return [row[0] for row in rows]
 
 
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What is left of a grant's role `name`: its backends, whether it stands, and roles and views that nothing uses."""
+
+    name: str
+    backends: int
+    role: bool
+    unused: list[str]
+
+
+async def remains(
+    connection: Connection, installation: str, name: str, *, since: datetime, keep: Sequence[Plan]
+) -> Remains:
+    """What is left in this database. A backend outlives its dropped role for an instant, without a name: those that
+    began after `since` count."""
+    backends = await connection.fetchval(
+        "SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity WHERE usename = $1 OR (usename IS NULL "
+        "AND usesysid IS NOT NULL AND datname = pg_catalog.current_database() AND backend_start >= $2)",
+        name,
+        since,
+    )
+    role = await connection.fetchval(_ROLE, name) is not None
+    plans, views = await _unused(connection, installation, keep)
+    return Remains(name, int(backends), role, plans + views)
+
+
+async def _unused(connection: Connection, installation: str, keep: Sequence[Plan]) -> tuple[list[str], list[str]]:
+    """This installation's plan roles and views in this database that nothing uses and `keep` does not have."""
+    rows = await connection.fetch(
+        _PLANS_HERE, f"daypass_{installation}_p_", [plan.role for plan in keep], f"daypass_{installation}_g"
+    )
+    views = await connection.fetch(
+        _VIEWS_HERE,
+        releases.schema_of(installation),
+        [view.name for plan in keep for view in plan.views],
+        f"daypass_{installation}_p_",
+        [row[0] for row in rows],
+    )
+    return [row[0] for row in rows], [row[0] for row in views]
+
+
 async def drop_unused(connection: Connection, installation: str, keep: Sequence[Plan]) -> None:
     """Drops this installation's plan roles and views in this database that nothing uses and `keep` does not have."""
     schema = releases.schema_of(installation)
     async with connection.transaction():
         await releases.lock(connection)
-        rows = await connection.fetch(
-            _PLANS_HERE, f"daypass_{installation}_p_", [plan.role for plan in keep], f"daypass_{installation}_g"
-        )
-        for (role,) in rows:
+        plans, views = await _unused(connection, installation, keep)
+        for role in plans:
             await connection.execute(f'DROP OWNED BY "{role}"')
             await connection.execute(f'DROP ROLE "{role}"')
-        views = await connection.fetch(
-            "SELECT c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
-            "WHERE n.nspname = $1 AND c.relkind = 'v' AND c.relname <> ALL ($2) AND NOT EXISTS ("
-            "SELECT FROM pg_catalog.aclexplode(c.relacl) a JOIN pg_catalog.pg_roles r ON r.oid = a.grantee "
-            "WHERE pg_catalog.starts_with(r.rolname, $3))",
-            schema,
-            [view.name for plan in keep for view in plan.views],
-            f"daypass_{installation}_p_",
-        )
-        for (name,) in views:
+        for name in views:
             quoted = name.replace('"', '""')
             await connection.execute(f'DROP VIEW "{schema}"."{quoted}"')
         if not await releases.standing(connection, schema) and not await connection.fetchval(
@@ -232,6 +263,13 @@ async def drop_unused(connection: Connection, installation: str, keep: Sequence[
         ):
             await connection.execute(f'DROP SCHEMA IF EXISTS "{schema}"')
 
+
+# Views that nothing but these unused plan roles may read, and that are not to be kept.
+_VIEWS_HERE = """
+SELECT c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = $1 AND c.relkind = 'v' AND c.relname <> ALL ($2) AND NOT EXISTS (
+  SELECT FROM pg_catalog.aclexplode(c.relacl) a JOIN pg_catalog.pg_roles r ON r.oid = a.grantee
+  WHERE pg_catalog.starts_with(r.rolname, $3) AND r.rolname <> ALL ($4))"""
 
 # Plan roles with a privilege in this database (their ACL entries hang on it), in no grant's use and not to be kept.
 _PLANS_HERE = """

@@ -17,8 +17,7 @@ from proxy.access.model import Grant, Stage, Terms, check_step
 from proxy.access.store import Emit, Store
 from proxy.clock import Clock
 
-BY: Final = "daypass"
-"""Who does what nobody did."""
+BY: Final = steps.BY
 
 
 class Stages:
@@ -31,8 +30,12 @@ class Stages:
 
     async def unfinished(self) -> list[Grant]:
         """The grants that are not yet removed, and those that are and wait for a review, the oldest first."""
+        return await self.at("waiting", "active", "paused", "ended", "removed")
+
+    async def at(self, *stages: Stage) -> list[Grant]:
+        """The grants that are in one of these stages, the oldest first."""
         columns = tables.grants.c
-        query = sa.select(*grant_columns()).where(columns.stage != "reviewed").order_by(columns.created_at)
+        query = sa.select(*grant_columns()).where(columns.stage.in_(stages)).order_by(columns.created_at)
         async with self._store.read() as connection:
             return [grant_of(row) for row in (await connection.execute(query)).mappings()]
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from proxy.access import tables
 from proxy.access.model import rfc3339
 from proxy.access.store import Emit
+
+BY: Final = "daypass"
+"""Who does what nobody did."""
 
 
 async def take(connection: AsyncConnection, emit: Emit, at: datetime, action: str, detail: dict[str, Any]) -> None:

@@ -11,9 +11,9 @@ import contextlib
 import os
 import re
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import asyncpg
 import sqlalchemy as sa
@@ -34,6 +34,9 @@ SETTLED = 100_000
 """Microseconds after which a file's time tells that nothing was written since: it moves every few milliseconds."""
 
 
+Connect = Callable[[dict[str, str]], Awaitable["asyncpg.Connection[asyncpg.Record]"]]
+
+
 class StoreError(Exception):
     """The state cannot be opened, read or written."""
 
@@ -41,16 +44,18 @@ class StoreError(Exception):
 class Store:
     """An open state. `await Store.open(url)`, and `close()` at the end."""
 
-    def __init__(self, engine: AsyncEngine, name: str, file: str | None = None) -> None:
+    def __init__(self, engine: AsyncEngine, name: str, file: str | None = None, alone: Connect | None = None) -> None:
         self._engine = engine
         self._name = name
         self._file = file
+        self.alone = alone
+        """Makes a connection that nobody else uses, with the settings given; None where the state is a file."""
 
     @classmethod
-    async def open(cls, url: str) -> Store:
+    async def open(cls, url: str) -> Self:
         """Opens `sqlite:///PATH` or `postgresql://…`, and migrates. Raises StoreError."""
-        engine, name = _engine(url)
-        store = cls(engine, name, name if engine.dialect.name == "sqlite" else None)
+        engine, name, alone = _engine(url)
+        store = cls(engine, name, name if engine.dialect.name == "sqlite" else None, alone)
         try:
             await store._migrate()
         except BaseException:
@@ -74,6 +79,14 @@ class Store:
         with self._named():
             async with self._connect() as connection:
                 yield connection
+
+    @contextlib.asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that only reads, and sees one moment of the state however often it asks. Raises StoreError."""
+        with self._named():
+            async with self._connect() as connection:
+                level = {"isolation_level": "REPEATABLE READ"} if connection.dialect.name == "postgresql" else {}
+                yield await connection.execution_options(**level)
 
     @contextlib.asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
@@ -168,20 +181,21 @@ def _version(connection: sa.Connection) -> str | None:
     return found
 
 
-def _engine(url: str) -> tuple[AsyncEngine, str]:
+def _engine(url: str) -> tuple[AsyncEngine, str, Connect | None]:
     if url.startswith("sqlite:///"):
         path = Path(url.removeprefix("sqlite:///"))
-        return _sqlite(path), str(path)
+        return _sqlite(path), str(path), None
     if re.match(r"postgres(ql)?://", url):
 
-        async def connect() -> asyncpg.Connection[asyncpg.Record]:
+        async def connect(settings: dict[str, str]) -> asyncpg.Connection[asyncpg.Record]:
             # asyncpg reads the URL itself: sslmode, sslrootcert, PGPASSWORD and PGPASSFILE mean what libpq means.
-            settings = {"application_name": "daypass", "lock_timeout": _PATIENCE}
-            settings["idle_in_transaction_session_timeout"] = _PATIENCE
-            return await asyncpg.connect(url, timeout=10, server_settings=settings)
+            return await asyncpg.connect(url, timeout=10, server_settings={"application_name": "daypass", **settings})
 
-        engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, hide_parameters=True)
-        return engine, "the state in Postgres"
+        async def pooled() -> asyncpg.Connection[asyncpg.Record]:
+            return await connect({"lock_timeout": _PATIENCE, "idle_in_transaction_session_timeout": _PATIENCE})
+
+        engine = create_async_engine("postgresql+asyncpg://", async_creator=pooled, hide_parameters=True)
+        return engine, "the state in Postgres", connect
     raise StoreError("the state's URL must begin with sqlite:/// or postgresql://")
 
 

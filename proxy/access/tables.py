@@ -59,6 +59,8 @@ grants = Table(
     Column("revoke_reason", Text),
     Column("verifier", Text, nullable=False),  # SCRAM; the token itself is nowhere
     Column("token_at", Utc, nullable=False),  # when the live token was minted
+    Column("kept_verifier", Text),  # while a proof of removal tries another token
+    Column("token_used_at", Utc),  # of a token for one session: when that got ready
     Column("rows_spent", BigInteger, nullable=False, server_default="0"),  # of limits.rows_per_grant
     Column("bytes_spent", BigInteger, nullable=False, server_default="0"),
     Column("request", Text, index=True),  # the access request that it came from
@@ -132,7 +134,7 @@ agreement_texts = Table(
     "agreement_texts",
     metadata,
     Column("sha256", Text, primary_key=True),
-    Column("name", Text, nullable=False),
+    Column("name", Text, primary_key=True),
     Column("version", Text, nullable=False),
     Column("text", Text, nullable=False),
     Column("first_seen", Utc, nullable=False),
@@ -147,7 +149,7 @@ acceptances = Table(
     Column("agreement", Text, nullable=False),
     Column("sha256", Text, nullable=False),
     Column("signed_as", Text, nullable=False),  # the name that was typed
-    Column("how", Text, nullable=False),  # psql | link | paper | cli
+    Column("how", Text, nullable=False),  # psql | paper | cli
     Column("address", Text, nullable=False),
     Column("grant", Text),
     Column("file_name", Text),  # of a paper signature
@@ -158,20 +160,6 @@ acceptances = Table(
     Column("revoked_at", Utc),
     Column("revoked_by", Text),
     Column("revoke_reason", Text),
-)
-
-signing_links = Table(
-    "signing_links",
-    metadata,
-    Column("secret_sha256", Text, primary_key=True),
-    Column("person", Text, nullable=False),
-    Column("agreement", Text, nullable=False),
-    Column("sha256", Text, nullable=False),
-    Column("grant", Text),
-    Column("made_at", Utc, nullable=False),
-    Column("made_by", Text, nullable=False),
-    Column("ends_at", Utc, nullable=False),
-    Column("used_at", Utc),
 )
 
 prechecks = Table(

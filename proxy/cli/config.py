@@ -10,10 +10,13 @@ import yaml
 from rich.console import Console
 
 from proxy import config as settings
+from proxy.access.agreements import AgreementError, Texts
 from proxy.cli.options import ConfigOption, OutputOption, load_config
 from proxy.cli.output import USAGE, emit, styled, warn
 from proxy.config import ConfigError, Finding
 from proxy.policy.load import Policies
+from proxy.policy.model import Policy
+from proxy.yaml_file import line_of, parse_yaml
 
 app = typer.Typer(no_args_is_help=True, help="Check and show config.yaml.")
 
@@ -31,7 +34,6 @@ def check(config: ConfigOption, output: OutputOption) -> None:
     except ConfigError as error:
         errors += error.findings
     else:
-        errors += settings.not_yet(loaded)
         warned += settings.warnings(loaded)
         errors += policy_findings(loaded)
     data = {
@@ -72,7 +74,7 @@ def schema() -> None:
 
 
 def policy_findings(config: settings.Config) -> list[Finding]:
-    """What is wrong with the policy files, and policies that name a database which does not exist."""
+    """What is wrong with the policy files, and policies that name a database or precheck which does not exist."""
     policies = Policies(config.policies)
     found = list(policies.load())
     for name in policies.names():
@@ -82,6 +84,28 @@ def policy_findings(config: settings.Config) -> list[Finding]:
                 hint = f" (did you mean {guess}?)" if guess else f"; there are: {', '.join(config.databases)}"
                 file = str(config.policies / f"{name}.yaml")
                 found.append(Finding(file, 0, "databases", f"{config.file} has no database {database}{hint}"))
+        policy = policies.get(name)
+        for precheck in policy.model.prechecks:
+            if precheck not in config.prechecks:
+                guess = settings.nearest(precheck, config.prechecks)
+                hint = f" (did you mean {guess}?)" if guess else ": its grants would wait for ever"
+                file = str(config.policies / f"{name}.yaml")
+                found.append(Finding(file, 0, "prechecks", f"{config.file} has no precheck {precheck}{hint}"))
+        lines = parse_yaml(policy.text, policy.file)[1]
+        for index, text in missing_texts(config, policy):
+            line = line_of(lines, ("agreements", index))
+            found.append(Finding(policy.file, line, f"agreements[{index}]", text))
+    return found
+
+
+def missing_texts(config: settings.Config, policy: Policy) -> list[tuple[int, str]]:
+    """The agreements that a policy asks for and that have no text, by their place; no login passes without."""
+    found, texts = [], Texts(config.agreements)
+    for index, name in enumerate(policy.model.agreements):
+        try:
+            texts.read(name)
+        except AgreementError as problem:
+            found.append((index, f"{problem}; until it is there no login passes"))
     return found
 
 

@@ -18,10 +18,13 @@ from proxy import catalog
 from proxy.access import exposure, releases
 from proxy.access.privileges import Connection
 from proxy.access.store import Store, StoreError
-from proxy.cli.options import ConfigOption, OutputOption, load_config
+from proxy.cli.options import ByOption, ConfigOption, OutputOption, load_config, who
 from proxy.cli.output import NO, UNREACHABLE, USAGE, emit, fail
+from proxy.cli.state import unknown
+from proxy.clock import SystemClock
 from proxy.config import Config, format_duration, nearest, parse_duration
 from proxy.policy.load import Policies
+from proxy.session.checking import findings
 from proxy.session.ephemeral import TROUBLE
 
 app = typer.Typer(no_args_is_help=True, help="What a database gives to everybody; daypass's views in it.")
@@ -108,6 +111,55 @@ def release(
         )
     data = {"database": name, "table": table, "dropped": dropped, "seconds": 0 if done else seconds, "taken_back": over}
     emit(data, output, lambda console: console.print(Text(said)))
+
+
+@app.command()
+def precheck(
+    config: ConfigOption,
+    output: OutputOption,
+    name: NameArgument,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="PRECHECK", help="Only this one of config.yaml; repeatable.")
+    ] = None,
+    note: Annotated[
+        str | None, typer.Option("--rollback-note", help="The note of a request, for prechecks that look at it.")
+    ] = None,
+    by: ByOption = None,
+) -> None:
+    """Look at the prechecks of a database now, as before a grant starts: those that its policies ask for. Exit 1 if
+    one does not hold. Changes and records nothing.
+
+    Example: daypass database precheck app --only backup-fresh
+    """
+    cfg = load_config(config)
+    if name not in cfg.databases:
+        unknown("database", name, list(cfg.databases), str(cfg.file))
+    names = only or prechecks_of(cfg, name)
+    for each in only or []:
+        if each not in cfg.prechecks:
+            unknown("precheck", each, list(cfg.prechecks), str(cfg.file))
+    found = asyncio.run(findings(cfg, name, names, SystemClock(), note=note, note_by=who(by)))
+    ok = all(each.ok for each in found)
+
+    def table(console: Console) -> None:
+        for each in found:
+            console.print(
+                Text.assemble(("ok  ", "green") if each.ok else ("FAIL", "bold red"), f"  {each.name}: {each.why}")
+            )
+        if not found:
+            console.print(f"No policy for {name} asks for prechecks.")
+
+    rows = [{"name": each.name, "ok": each.ok, "why": each.why, "evidence": each.evidence} for each in found]
+    emit({"ok": ok, "database": name, "prechecks": rows}, output, table)
+    raise typer.Exit(0 if ok else NO)
+
+
+def prechecks_of(cfg: Config, database: str) -> list[str]:
+    """The prechecks that the policies for a database ask for, each once."""
+    policies = Policies(cfg.policies)
+    policies.load()
+    mine = [policies.get(name) for name in policies.names() if database in policies.get(name).databases]
+    return list(dict.fromkeys(name for policy in mine for name in policy.model.prechecks))
 
 
 def _length(text: str | None) -> float:

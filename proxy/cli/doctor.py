@@ -26,17 +26,22 @@ from proxy import catalog
 from proxy import config as settings
 from proxy.access import exposure
 from proxy.access.store import Store, StoreError
+from proxy.access.timekeeping import TimeFacts
+from proxy.cli.clock import verdict
 from proxy.cli.config import policy_findings
+from proxy.cli.database import prechecks_of
 from proxy.cli.options import ConfigOption, OutputOption
 from proxy.cli.output import NO, emit, styled
 from proxy.clock import SystemClock
 from proxy.config import Config, ConfigError, Database
 from proxy.policy.load import Policies
 from proxy.scram import ScramError, tls_server_end_point
+from proxy.session.checking import findings
 from recorder.journal import FREE_FLOOR
 
 Level = Literal["ok", "warn", "fail"]
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+_LAST_GOOD = "correct the file; until then its last good revision stays"
 _OLDEST, _NEWEST = 14, 18  # the Postgres versions that daypass is tested with
 
 
@@ -70,11 +75,17 @@ async def _all(path: Path) -> list[Check]:
             Check("fail", "config", str(finding), "correct it, then run doctor again") for finding in error.findings
         ]
     checks = [Check("ok", "config", str(path))]
-    checks += [Check("fail", "config", str(finding)) for finding in settings.not_yet(config)]
     checks += [Check("warn", "config", str(finding)) for finding in settings.warnings(config)]
-    checks += [*_policies(config), *_certificate(config), await _state(config), *_recordings(config), _clock()]
+    checks += [
+        *_policies(config),
+        *_certificate(config),
+        await _state(config),
+        *_recordings(config),
+        await _clock(config),
+    ]
     for name, database in config.databases.items():
         checks += [check async for check in _database(name, database, _schemas(config, name))]
+        checks += [check async for check in _prechecks(config, name)]
     return checks
 
 
@@ -89,7 +100,9 @@ def _schemas(config: Config, database: str) -> set[str]:
 def _policies(config: Config) -> Iterator[Check]:
     found = policy_findings(config)
     for finding in found:
-        yield Check("fail", "policies", str(finding), "correct the file; until then its last good revision stays")
+        text = finding.key.startswith("agreements[")
+        todo = "put the text there: docs/reference/agreements.md" if text else _LAST_GOOD
+        yield Check("fail", "policies", str(finding), todo)
     policies = Policies(config.policies)
     policies.load()
     count = len(list(policies.names()))
@@ -179,11 +192,22 @@ def _recordings(config: Config) -> Iterator[Check]:
         yield Check("ok", "disk", text)
 
 
-def _clock() -> Check:
+async def _clock(config: Config) -> Check:
     now = SystemClock().now()
     shown = f"{now:%Y-%m-%d %H:%M:%S} UTC"
     if now < datetime(2026, 1, 1, tzinfo=UTC):
         return Check("fail", "clock", f"{shown} is in the past", "set the clock; grants begin and end by it")
+    try:
+        store = await Store.open(config.state)
+        try:
+            problem = verdict(await TimeFacts(store, SystemClock(), lambda _action, _detail: None).read())
+        finally:
+            await store.close()
+    except StoreError:  # a finding of its own
+        problem = None
+    if problem:
+        todo = "set the clock; or, if it is right: daypass clock accept --reason '…'"
+        return Check("fail", "clock", f"{shown} is not believed: {problem}", todo)
     return Check("ok", "clock", shown)
 
 
@@ -209,6 +233,21 @@ async def _database(name: str, database: Database, schemas: set[str]) -> AsyncIt
         yield Check("fail", what, f"{where}: {error}", "the connection was lost while asking")
     finally:
         connection.terminate()
+
+
+async def _prechecks(config: Config, database: str) -> AsyncIterator[Check]:
+    """Those that look at the world; a rollback note is a request's."""
+    names = [
+        name
+        for name in prechecks_of(config, database)
+        if name not in config.prechecks or config.prechecks[name].kind != "rollback_note"
+    ]
+    for found in await findings(config, database, names, SystemClock()):
+        what = f"precheck {found.name}"
+        if found.ok:
+            yield Check("ok", what, f"{database}: {found.why}")
+        else:
+            yield Check("warn", what, f"{database}: {found.why}", "grants that ask for it wait until it holds")
 
 
 async def _questions(

@@ -16,20 +16,41 @@ from rich.console import Console
 from rich.text import Text
 
 from proxy import catalog
+from proxy.access.evidence import Kept
 from proxy.access.model import Grant
+from proxy.access.prechecks import Finding
+from proxy.access.removals import Proof
 from proxy.access.requests import Wish
+from proxy.access.reviews import Review
 from proxy.access.roles import RoleError
 from proxy.access.store import Store
-from proxy.cli.grant_view import address, dsn_of, facts, files_of, left, plain, show_login, state_of
+from proxy.cli.grant_forms import FormOption, forms_of, show_forms
+from proxy.cli.grant_review import plain_review, review
+from proxy.cli.grant_view import (
+    address,
+    dsn_of,
+    facts,
+    files_of,
+    left,
+    plain,
+    plain_prechecks,
+    plain_proofs,
+    proof_fields,
+    show_login,
+    show_prechecks,
+    state_of,
+)
 from proxy.cli.options import ByOption, ConfigOption, OutputOption, load_config, who
-from proxy.cli.output import NO, UNREACHABLE, emit, fail, grid, rfc3339, styled, warn
+from proxy.cli.output import NO, UNREACHABLE, emit, fail, fields, grid, rfc3339, styled, warn
 from proxy.cli.state import Access, with_access
+from proxy.cli.unsigned import missing_signatures, tell_unsigned
 from proxy.cli.wish import length_of, policy_of, terms_of, time_of
 from proxy.clock import SystemClock
 from proxy.config import Config
 from proxy.policy.load import Policies, PolicyError, parse
 from proxy.policy.model import Policy
-from proxy.session.ephemeral import TROUBLE, Keeper
+from proxy.session.checking import findings
+from proxy.session.ephemeral import TROUBLE, Keeper, connections
 from proxy.session.judging import Bench
 
 app = typer.Typer(no_args_is_help=True, help="Give, list and end temporary access.")
@@ -59,6 +80,10 @@ def create(
         int | None, typer.Option("--max-sessions", min=1, help="At most so many sessions at once.")
     ] = None,
     single_use: Annotated[bool, typer.Option("--single-use", help="The token opens one session, and no more.")] = False,
+    rollback_note: Annotated[
+        str | None, typer.Option("--rollback-note", help="What the owner does if something goes wrong.")
+    ] = None,
+    form: FormOption = None,
     by: ByOption = None,
 ) -> None:
     """Let one person read one database for a while. Prints the token, once.
@@ -71,7 +96,8 @@ def create(
     now = SystemClock().now()
     lasts = length_of(length, chosen)
     starts_at = time_of(start, now)
-    _nothing_missing(chosen)
+    found = _precheck(cfg, chosen, database, rollback_note, who(by))
+    _nothing_missing(cfg, chosen, person, found)
 
     wish = Wish(
         person=person,
@@ -85,11 +111,15 @@ def create(
         length=timedelta(seconds=lasts),
         starts_at=starts_at,
         bind_ip=bind_ip,
+        rollback_note=rollback_note,
     )
 
     async def make(access: Access) -> tuple[Grant, str]:
         request = await access.requests.create(wish, by=who(by), lapse=timedelta(hours=1), overlap=True)
         _, grant = await access.requests.approve_at_once(request.id, by=who(by), reason=reason)
+        # Those of a grant that starts later are looked at again then.
+        if found and await access.evidence.keep(grant, found, final=grant.starts_at <= grant.created_at, by=who(by)):
+            grant = await access.grants.get(grant.id)
         return grant, await access.grants.rotate(grant.id, by=who(by))
 
     grant, token = with_access(cfg, make)
@@ -105,12 +135,14 @@ def create(
         "policy_revision": grant.policy_revision,
         "starts_at": rfc3339(grant.starts_at),
         "expires_at": rfc3339(grant.expires_at),
+        **forms_of(form, cfg, grant, token),
     }
 
     def table(console: Console) -> None:
         console.print(styled(f"Grant {grant.id}", "bold green"))
         facts(grant, grant.created_at)(console)
         show_login(console, dsn_of(cfg, host, port, grant), token)
+        show_forms(console, form, cfg, grant, token)
 
     emit(data, output, table)
     if cfg.listen.port == 0:
@@ -155,7 +187,16 @@ def show(config: ConfigOption, output: OutputOption, grant: GrantArgument) -> No
     """
     cfg = load_config(config)
     now = SystemClock().now()
-    found = with_access(cfg, lambda access: access.grants.get(grant))
+
+    async def look(access: Access) -> tuple[Grant, list[Kept], list[Proof], Review | None]:
+        return (
+            await access.grants.get(grant),
+            await access.evidence.of(grant),
+            await access.removals.of(grant),
+            await access.reviews.of(grant),
+        )
+
+    found, kept, proofs, reviewed = with_access(cfg, look)
     file = files_of(cfg)(found)
     if _observes(found.policy_text):
         warn(f"the policy {found.policy} is in mode: observe: everything is recorded and nothing refused")
@@ -163,18 +204,31 @@ def show(config: ConfigOption, output: OutputOption, grant: GrantArgument) -> No
     def table(console: Console) -> None:
         console.print(styled(f"Grant {found.id}", "bold"))
         facts(found, now, file)(console)
+        show_prechecks(console, found, kept)
+        said = f"{reviewed.verdict}, by {reviewed.by} at {rfc3339(reviewed.at)}: {reviewed.note}" if reviewed else None
+        fields([*proof_fields(proofs), ("reviewed", said)])(console)
         console.print(styled("\nThe policy as it was granted:", "bold"))
         for line in found.policy_text.rstrip().splitlines():
             console.print(f"  {line}")
 
-    emit(plain(found, now, file) | {"policy_text": found.policy_text}, output, table)
+    data = plain(found, now, file) | {"prechecks": plain_prechecks(found, kept), "removal": plain_proofs(proofs)}
+    data |= {"review": plain_review(reviewed) if reviewed else None, "policy_text": found.policy_text}
+    emit(data, output, table)
+    if found.state(now, file) not in {"expired", "revoked"}:
+        tell_unsigned(cfg, found)
 
 
 @app.command()
-def token(config: ConfigOption, output: OutputOption, grant: GrantArgument, by: ByOption = None) -> None:
+def token(
+    config: ConfigOption,
+    output: OutputOption,
+    grant: GrantArgument,
+    form: FormOption = None,
+    by: ByOption = None,
+) -> None:
     """Mint a new token for a grant; the one before opens nothing from now on.
 
-    Example: daypass grant token g-7k3m9x2q
+    Example: daypass grant token g-7k3m9x2q --form pgpass --form service
     """
     cfg = load_config(config)
 
@@ -189,8 +243,11 @@ def token(config: ConfigOption, output: OutputOption, grant: GrantArgument, by: 
         console.print(f"A new token for grant {found.id} of {found.person}; the one before is dead. Sessions that are")
         console.print("open stay open: `daypass grant revoke` ends them.")
         show_login(console, dsn_of(cfg, host, port, found), minted)
+        show_forms(console, form, cfg, found, minted)
 
-    emit({"grant": found.id, "user": found.id, "token": minted, "dsn": dsn}, output, table)
+    data = {"grant": found.id, "user": found.id, "token": minted, "dsn": dsn}
+    emit(data | forms_of(form, cfg, found, minted), output, table)
+    tell_unsigned(cfg, found)
 
 
 @app.command()
@@ -224,6 +281,32 @@ def revoke(
     emit(plain(after, max(now, after.revoked_at or now)) | {"already_revoked": already}, output, table)
 
 
+@app.command()
+def override(
+    config: ConfigOption,
+    output: OutputOption,
+    grant: GrantArgument,
+    reason: Annotated[str, typer.Option("--reason", help="Why it may start all the same; it stands in the record.")],
+    by: ByOption = None,
+) -> None:
+    """Let a grant start though its prechecks do not hold. Only who might approve it, never who asked.
+
+    Example: daypass grant override g-7k3m9x2q --reason 'the replica is being rebuilt; agreed with anna' --by olga
+    """
+    cfg = load_config(config)
+    found, failed = with_access(cfg, lambda access: access.evidence.override(grant, by=who(by), reason=reason))
+
+    def table(console: Console) -> None:
+        console.print(styled(f"Grant {found.id} of {found.person} need not wait any more for:", "bold"))
+        for name, why in failed.items():
+            console.print(f"  {name}: {why}")
+
+    emit(plain(found, SystemClock().now()) | {"overridden": failed}, output, table)
+
+
+app.command()(review)
+
+
 def _make_role(cfg: Config, grant: Grant) -> None:
     """The grant's role, where it starts now; one that starts later gets its role at the first login."""
     if cfg.databases[grant.database].credential.mode != "ephemeral" or grant.starts_at > grant.created_at:
@@ -242,7 +325,7 @@ def _make_role(cfg: Config, grant: Grant) -> None:
         snapshot = await catalog.snapshot_of(database)
         bench.know(grant.database, snapshot)
         try:
-            await keeper.credential(grant, bench.plan(grant), bench.for_grant(grant).policy.limits.sessions)
+            await keeper.credential(grant, bench.plan(grant), connections(grant, bench.for_grant(grant)))
         finally:
             await keeper.close()
 
@@ -263,16 +346,26 @@ def _observes(text: str) -> bool:
         return False
 
 
-def _nothing_missing(policy: Policy) -> None:
-    """What the policy asks for beside the operator's word cannot be given in this version: then the answer is no."""
+def _precheck(cfg: Config, policy: Policy, database: str, note: str | None, by: str) -> list[Finding]:
+    """What the policy's prechecks find now."""
+    names = policy.model.prechecks
+    return asyncio.run(findings(cfg, database, names, SystemClock(), note=note, note_by=by)) if names else []
+
+
+def _nothing_missing(cfg: Config, policy: Policy, person: str, found: list[Finding]) -> None:
+    """Exits 1 where the policy asks for more than the operator's word, and says what is missing and how to get it."""
     model = policy.model
-    missing = []
+    missing, hints = [], []
     if model.approvals is not None and model.approvals.count > 0:
         missing.append(f"{model.approvals.count} approval(s) by another person")
-    if model.agreements:
-        missing.append(f"the agreement {', '.join(model.agreements)}")
-    if model.prechecks:
-        missing.append(f"the precheck {', '.join(model.prechecks)}")
+        hints.append("daypass request create asks for it")
+    for what, how in missing_signatures(cfg, person, model.agreements):
+        missing.append(what)
+        hints += how
+    failing = [f"{each.name} ({each.why})" for each in found if not each.ok]
+    if failing:
+        missing.append(f"prechecks that do not hold: {', '.join(failing)}")
+        hints.append("daypass request create makes a grant that waits until they hold")
     if missing:
-        hint = "this version of daypass cannot collect these yet; a policy without them can be granted"
+        hint = "\n".join(dict.fromkeys(hints))
         fail(NO, f"the policy {policy.name} asks for {' and '.join(missing)}", hint)

@@ -15,7 +15,9 @@ from urllib.parse import quote
 from rich.console import Console
 from rich.text import Text
 
+from proxy.access.evidence import Kept
 from proxy.access.model import Grant, Terms
+from proxy.access.removals import Proof
 from proxy.cli.output import fields, note, rfc3339, styled
 from proxy.config import Config, format_duration
 from proxy.policy.load import Policies
@@ -70,10 +72,36 @@ def facts(grant: Grant, now: datetime, file: Terms | None = None) -> Callable[[C
             ("time", f"{rfc3339(grant.starts_at)} to {rfc3339(ends)} ({lasts}), {left(grant, now, file)}"),
             ("hours", " and ".join(dict.fromkeys(week)) or None),
             ("only from", " and ".join(", ".join(bound) for bound in grant.networks(file)) or None),
+            ("sessions", f"at most {grant.terms.max_sessions}" if grant.terms.max_sessions else None),
+            ("token", "for one session" if grant.terms.single_use else None),
             ("created", f"{rfc3339(grant.created_at)} by {grant.created_by}"),
             ("revoked", f"{rfc3339(grant.revoked_at)}: {grant.revoke_reason}" if grant.revoked_at else None),
+            ("ended", f"{rfc3339(grant.ended_at)}: {grant.ended_why}" if grant.ended_at else None),
+            ("removed", rfc3339(grant.removed_at)),
+            ("review", f"due {rfc3339(grant.review_due)}" if grant.review_due and not grant.reviewed_at else None),
         ]
     )
+
+
+def proof_fields(proofs: list[Proof]) -> list[tuple[str, str | Text | None]]:
+    """What proves that the access is gone, or what is still there, for people."""
+    return [
+        (
+            f"removal: {proof.proof}",
+            Text.assemble(
+                (f"{'proven' if proof.ok else 'NOT PROVEN'} ", "green" if proof.ok else "bold red"),
+                f"{rfc3339(proof.at)}: {proof.why}" + (f" (try {proof.tries})" if proof.tries > 1 else ""),
+            ),
+        )
+        for proof in proofs
+    ]
+
+
+def plain_proofs(proofs: list[Proof]) -> list[dict[str, Any]]:
+    """The same for programs."""
+    return [
+        {"proof": one.proof, "ok": one.ok, "at": rfc3339(one.at), "tries": one.tries, "why": one.why} for one in proofs
+    ]
 
 
 def state_of(grant: Grant, now: datetime, file: Terms | None = None) -> Text:
@@ -123,4 +151,44 @@ def plain(grant: Grant, now: datetime, file: Terms | None = None) -> dict[str, A
         "opens_at": rfc3339(grant.turns(now, file)) if grant.state(now, file) == "paused" else None,
         "revoked_at": rfc3339(grant.revoked_at),
         "revoke_reason": grant.revoke_reason,
+        "max_sessions": grant.terms.max_sessions,
+        "single_use": grant.terms.single_use,
+        "stage": grant.stage,
+        "ended_at": rfc3339(grant.ended_at),
+        "ended_why": grant.ended_why,
+        "removed_at": rfc3339(grant.removed_at),
+        "review_due": rfc3339(grant.review_due),
+        "reviewed_at": rfc3339(grant.reviewed_at),
     }
+
+
+def show_prechecks(console: Console, grant: Grant, kept: list[Kept]) -> None:
+    """What was found of the prechecks that a grant asks for."""
+    if not grant.terms.prechecks:
+        return
+    console.print(styled("\nPrechecks:", "bold"))
+    for row in plain_prechecks(grant, kept):
+        mark, style = ("ok  ", "green") if row["ok"] else ("FAIL", "bold red") if row["at"] else ("?   ", "yellow")
+        console.print(Text.assemble((f"  {mark}", style), f"  {row['name']}: {row['why']}"))
+        if row["overridden_by"]:
+            console.print(f"        overridden by {row['overridden_by']}: {row['override_reason']}")
+
+
+def plain_prechecks(grant: Grant, kept: list[Kept]) -> list[dict[str, Any]]:
+    """The same for programs."""
+    known = {row.name: row for row in kept}
+    found = []
+    for name in grant.terms.prechecks:
+        row = known.get(name)
+        found.append(
+            {
+                "name": name,
+                "ok": row.ok if row else None,
+                "at": rfc3339(row.at) if row else None,
+                "why": row.why if row else "not looked at yet: it is when the grant is to start",
+                "evidence": row.evidence if row else {},
+                "overridden_by": row.overridden_by if row else None,
+                "override_reason": row.override_reason if row else None,
+            }
+        )
+    return found

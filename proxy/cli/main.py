@@ -32,14 +32,23 @@ NOUNS = {
     "database": "What a database gives to everybody; daypass's views in it.",
     "policy": "Check, show and try policies.",
     "request": "Ask for access; approve, deny and withdraw requests.",
+    "agreement": "Texts that people accept before access opens, and who has.",
+    "delegation": "Give one's voice on requests to another person, for a while.",
     "grant": "Give, list and end temporary access.",
     "hold": "Statements that wait for another person's yes.",
+    "person": "Disable and enable people.",
+    "notify": "Who is told of steps; try whether it reaches them.",
     "session": "Who is and was connected.",
     "recording": "Verify, replay, search, export and report recordings.",
+    "evidence": "One archive for one grant, which proves itself.",
+    "state": "Back up the state, and restore it.",
+    "clock": "The time that grants begin and end by.",
     "health": "Is a running daypass ready to serve?",
     "doctor": "Check everything that daypass needs, and say what to do.",
 }
 """Every command, with the module of the same name in `proxy.cli`: `app` (a group) or `command` (a function)."""
+MODULES = {"state": "backup"}
+"""Those whose module has another name."""
 
 
 class Nouns(TyperGroup):
@@ -95,7 +104,7 @@ def _usage(error: typer.TyperException) -> Failure:
 
 
 def _load(noun: str) -> Command:
-    module = importlib.import_module(f"proxy.cli.{noun}")
+    module = importlib.import_module(f"proxy.cli.{MODULES.get(noun, noun)}")
     _log_to_stderr()
     if hasattr(module, "app"):
         command: Command = get_group(module.app)

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from proxy.cli.config import missing_texts
 from proxy.cli.options import ConfigOption, OutputOption, load_config
 from proxy.cli.output import NO, emit
 from proxy.cli.policy_load import (
@@ -58,6 +59,7 @@ def check(
     catalogs: dict[str, Any] = {}
     for name in policies.names():
         policy = policies.get(name)
+        rows += [_row(policy, "", ("agreements", n), text) for n, text in missing_texts(cfg, policy)]
         for database in policy.databases:
             if database not in cfg.databases:
                 rows.append(_row(policy, database, ("databases",), f"{database} is not a database of {cfg.file.name}"))

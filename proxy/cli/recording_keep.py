@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from proxy.cli import recording_reconcile
 from proxy.cli.options import ByOption, ConfigOption, OutputOption, load_config, who
 from proxy.cli.output import NO, UNREACHABLE, USAGE, emit, fail, fields, grid, note, rfc3339
 from proxy.clock import SystemClock
@@ -210,6 +211,9 @@ def checkpoint_command(
 def register(app: typer.Typer) -> None:
     """Put these beside the other verbs of `daypass recording`."""
     app.command("checkpoint", epilog="Example: daypass recording checkpoint > kept/2026-11-26")(checkpoint_command)
+    app.command("reconcile", epilog="Example: daypass recording reconcile --log /var/log/postgresql/")(
+        recording_reconcile.reconcile_command
+    )
     app.command("hold", epilog="Example: daypass recording hold 4f2a --reason 'case 17'")(hold_command)
     app.command("holds", epilog="Example: daypass recording holds -o json")(holds_command)
     app.command("release", epilog="Example: daypass recording release h-1f2e3d4c --reason closed")(release_command)

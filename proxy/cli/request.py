@@ -18,6 +18,8 @@ from proxy.access import approvals
 from proxy.access.approvals import Voice
 from proxy.access.model import Grant, Request, Terms
 from proxy.access.requests import Wish
+from proxy.access.reviews import Review
+from proxy.cli.grant_review import plain_review
 from proxy.cli.options import ByOption, ConfigOption, OutputOption, load_config, who
 from proxy.cli.output import USAGE, emit, fail, fields, grid, rfc3339, styled, warn
 from proxy.cli.state import Access, unknown, with_access
@@ -30,6 +32,7 @@ from proxy.policy.load import Policies
 app = typer.Typer(no_args_is_help=True, help="Ask for access; approve, deny and withdraw requests.")
 
 RequestArgument = Annotated[str, typer.Argument(metavar="REQUEST", help="The request's id, for example r-7k3m9x2q.")]
+LastReview = tuple[Grant, Review] | None
 COLOURS = {"requested": "yellow", "approved": "green", "denied": "red", "withdrawn": "bright_black"}
 
 
@@ -114,16 +117,21 @@ def create(
         break_glass=break_glass,
     )
     lapse = timedelta(seconds=cfg.requests.lapse)
-    made = with_access(cfg, lambda access: access.requests.create(wish, by=who(by), lapse=lapse))
+
+    async def ask(access: Access) -> tuple[Request, LastReview]:
+        made = await access.requests.create(wish, by=who(by), lapse=lapse)
+        return made, await access.reviews.last_of_vendor(made.vendor)
+
+    made, last = with_access(cfg, ask)
     if break_glass:
         warn("break-glass: this is recorded as an emergency, told to everybody who is notified, and must be reviewed")
 
     def table(console: Console) -> None:
         console.print(styled(f"Request {made.id}", "bold yellow"))
-        fields(_facts(made, [], now))(console)
+        fields([*_facts(made, [], now), _last(last)])(console)
         console.print(f"\nThey approve with: daypass request approve {made.id} --reason '…'", soft_wrap=True)
 
-    emit(_plain(made, [], None, now), output, table)
+    emit(_plain(made, [], None, now) | {"last_review": _plain_last(last)}, output, table)
 
 
 @app.command("list")
@@ -174,20 +182,22 @@ def show(config: ConfigOption, output: OutputOption, request: RequestArgument) -
     cfg = load_config(config)
     now = SystemClock().now()
 
-    async def look(access: Access) -> tuple[Request, list[Voice], Grant | None]:
+    async def look(access: Access) -> tuple[Request, list[Voice], Grant | None, LastReview]:
         found = await access.requests.get(request)
-        return found, await access.requests.voices(request), await access.grants.of_request(request)
+        last = await access.reviews.last_of_vendor(found.vendor)
+        return found, await access.requests.voices(request), await access.grants.of_request(request), last
 
-    found, voices, grant = with_access(cfg, look)
+    found, voices, grant, last = with_access(cfg, look)
 
     def table(console: Console) -> None:
         console.print(styled(f"Request {found.id}", "bold"))
-        fields([*_facts(found, voices, now), ("grant", grant.id if grant else None)])(console)
+        fields([*_facts(found, voices, now), ("grant", grant.id if grant else None), _last(last)])(console)
         console.print(styled("\nThe policy as it was asked for:", "bold"))
         for line in found.policy_text.rstrip().splitlines():
             console.print(f"  {line}")
 
-    emit(_plain(found, voices, grant, now) | {"policy_text": found.policy_text}, output, table)
+    more = {"policy_text": found.policy_text, "last_review": _plain_last(last)}
+    emit(_plain(found, voices, grant, now) | more, output, table)
     if found.standing(now) == "requested":
         _warn_of_changes(cfg, found)
 
@@ -302,6 +312,19 @@ def _warn_of_changes(cfg: Config, request: Request) -> None:
 def _state(request: Request, now: datetime) -> Text:
     state = request.standing(now)
     return styled(state, COLOURS.get(state, "bright_black"))
+
+
+def _last(last: LastReview) -> tuple[str, Text | None]:
+    """How the vendor's last access was judged."""
+    if last is None:
+        return "last review", None
+    grant, review = last
+    text = f"{review.verdict}, of {grant.id} by {review.by} at {rfc3339(review.at)}: {review.note}"
+    return "last review", styled(text, "green" if review.verdict == "fine" else "bold red")
+
+
+def _plain_last(last: LastReview) -> dict[str, Any] | None:
+    return None if last is None else {"grant": last[0].id, "person": last[0].person} | plain_review(last[1])
 
 
 def _facts(request: Request, voices: list[Voice], now: datetime) -> list[tuple[str, Any]]:

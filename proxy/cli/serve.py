@@ -12,7 +12,7 @@ import structlog
 import typer
 
 from proxy.cli.options import ConfigOption
-from proxy.config import ConfigError, load, not_yet, warnings
+from proxy.config import ConfigError, load, warnings
 from proxy.server import logs
 from proxy.server.link import Tracing
 
@@ -44,9 +44,6 @@ def _serve(path: Path, tracing: Tracing | None) -> int:
     logs.as_json()
     try:
         config = load(path)
-        refused = not_yet(config)
-        if refused:
-            raise ConfigError(refused)
     except ConfigError as broken:
         for finding in broken.findings:
             log.error("config_broken", file=finding.file, line=finding.line, key=finding.key, message=finding.message)

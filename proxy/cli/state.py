@@ -12,9 +12,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import NoReturn, TypeVar
 
+from proxy.access.agreements import Agreements, Texts
+from proxy.access.alerts import Alerts
+from proxy.access.evidence import Evidence
 from proxy.access.grants import GrantError, GrantNotFound, Grants
 from proxy.access.holds import Holds
+from proxy.access.people import People
+from proxy.access.removals import Removals
 from proxy.access.requests import Requests
+from proxy.access.reviews import Reviews
 from proxy.access.store import Emit, Store, StoreError
 from proxy.cli.output import UNREACHABLE, USAGE, fail
 from proxy.clock import Clock, SystemClock
@@ -36,6 +42,12 @@ class Access:
     grants: Grants
     requests: Requests
     holds: Holds
+    people: People
+    removals: Removals
+    reviews: Reviews
+    alerts: Alerts
+    evidence: Evidence
+    agreements: Agreements
 
 
 def where() -> str:
@@ -47,11 +59,12 @@ def where() -> str:
 def with_access(cfg: Config, action: Callable[[Access], Awaitable[T]]) -> T:
     """Runs `action` on the state of `cfg`. Exits 2 on what makes no sense, 3 where the state cannot be reached."""
     clock = SystemClock()
-    emit = teller(cfg.recording.dir, clock.now, where())
 
     async def main() -> T:
         store = await Store.open(cfg.state)
         try:
+            identity, _ = await store.identity()
+            emit = teller(cfg.recording.dir, clock.now, where(), identity)
             groups = cfg.people.groups
             access = Access(
                 config=cfg,
@@ -61,6 +74,12 @@ def with_access(cfg: Config, action: Callable[[Access], Awaitable[T]]) -> T:
                 grants=Grants(store, clock, emit),
                 requests=Requests(store, clock, emit, groups),
                 holds=Holds(store, clock, emit, groups),
+                people=People(store, clock, emit),
+                removals=Removals(store, clock, emit),
+                reviews=Reviews(store, clock, emit, groups, cfg.reviews.from_),
+                alerts=Alerts(store, clock, emit),
+                evidence=Evidence(store, clock, emit, groups),
+                agreements=Agreements(store, clock, Texts(cfg.agreements), emit),
             )
             return await action(access)
         finally:

@@ -188,6 +188,11 @@ def _settings(a: Policy, b: Policy) -> list[Change]:
     found += _network(a.network, b.network)
     if old.greeting != new.greeting:
         found.append(Change("greeting", "changes", "on; it was off" if new.greeting else "off; it was on"))
+    for key in type(new.recording).model_fields:
+        before, after = getattr(old.recording, key), getattr(new.recording, key)
+        if before != after:
+            text = f"{after or 'as config.yaml says'}; it was {before or 'as config.yaml says'}"
+            found.append(Change(f"recording.{key}", "changes", text))
     found += _approvals(old.approvals, new.approvals)
     found += _hold(old.hold, new.hold)
     for key, need in (("agreements", "the agreement {}"), ("prechecks", "the precheck {}")):

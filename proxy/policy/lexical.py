@@ -14,7 +14,7 @@ from proxy.policy import caps
 from proxy.policy.caps import FULL, Caps
 from proxy.policy.refusal import Refused
 
-_TOKEN = re.compile(
+TOKEN = re.compile(
     r"""[ \t\n\r\f\v]*+(?:
      (?P<word>[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*+)(?!'|&["'])
     |(?P<plain>[,;=*<>]|\.(?![0-9]))
@@ -67,7 +67,7 @@ def _refuse(rule: str, reason: str, hint: str, text: str, at: int) -> Refused:
     return Refused(rule, reason, hint, len(text[:at].encode()))
 
 
-def _comment_end(text: str, start: int) -> int:
+def comment_end(text: str, start: int) -> int:
     """The end of the (nested) comment that opens at `start`."""
     depth = 0
     for mark in _COMMENT.finditer(text, start):
@@ -85,7 +85,7 @@ def scan(text: str, limits: Caps = FULL) -> None:
     stack: list[tuple[str, bool]] = []
     parens = brackets = type_calls = subscripts = count = 0
     most = limits.words
-    match = _TOKEN.match
+    match = TOKEN.match
     while at < end:
         token = match(text, at)
         if token is None or token.lastgroup is None:  # cannot be: the last alternative takes any character
@@ -104,7 +104,7 @@ def scan(text: str, limits: Caps = FULL) -> None:
                 raise _refuse("parser", "a name is longer than 63 bytes", "Postgres would cut it.", text, start)
             continue
         if kind == "block":
-            at = _comment_end(text, token.start(kind))
+            at = comment_end(text, token.start(kind))
             continue
         if kind == "line":
             continue

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from proxy.config import Results
 from proxy.units import Duration, Size
 
 MASKS = ("null", "redact", "email", "last4", "hash", "year")
@@ -173,6 +174,13 @@ class Functions(_Model):
     allow: list[Qualified] = []
 
 
+class Recording(_Model):
+    """What the record of a session under this policy holds beyond config.yaml: more of results, less of values."""
+
+    results: Results | None = None
+    literals: Literal["keep", "hash", "drop"] | None = None
+
+
 class PolicyModel(_Model):
     """The file, key by key."""
 
@@ -186,6 +194,7 @@ class PolicyModel(_Model):
     window: Window = Window()
     network: list[Annotated[str, AfterValidator(_network)]] = []
     greeting: bool = True
+    recording: Recording = Recording()
     approvals: Approvals | None = None
     hold: Hold | None = None
     agreements: list[str] = []
@@ -235,6 +244,10 @@ class Policy:
     @property
     def limits(self) -> Limits:
         return self.model.limits
+
+    @property
+    def recording(self) -> Recording:
+        return self.model.recording
 
     @property
     def window(self) -> Window:

@@ -60,6 +60,11 @@ class Listener:
         self.accepted = 0
 
     @property
+    def port(self) -> int | None:
+        """Where it listens, while it does."""
+        return None if self._socket is None else int(self._socket.getsockname()[1])
+
+    @property
     def pending(self) -> int:
         """Connections that are not sessions yet."""
         return len(self._waiting)
@@ -72,8 +77,7 @@ class Listener:
         self._socket = sock
         sock.listen(BACKLOG)
         self._watch()
-        port: int = sock.getsockname()[1]
-        return port
+        return int(sock.getsockname()[1])
 
     def close(self) -> None:
         """Accept nothing more; connections in their login go on."""

@@ -41,10 +41,13 @@ class Gauges:
     dropped: Callable[[], int]
     ready: Callable[[], bool]
     recording: Callable[[], bool]
+    clock: Callable[[], float]
     free: Callable[[], int]
     reserved: Callable[[], int]
     syncs: Callable[[], int]
     databases: Callable[[], dict[str, bool]]
+    slowed: Callable[[], int] = lambda: 0
+    removals: Callable[[], int] = lambda: 0
 
 
 @dataclass(slots=True)
@@ -74,6 +77,7 @@ class Counts:
     logins: dict[str, int] = field(default_factory=dict)
     ends: dict[str, int] = field(default_factory=dict)
     definers: dict[str, int] = field(default_factory=dict)
+    alerts: dict[str, int] = field(default_factory=dict)
     notices: NoticeCounts = field(default_factory=NoticeCounts)
     observing: int = 0
     reloads: dict[str, int] = field(default_factory=lambda: {"good": 0, "bad": 0})
@@ -81,6 +85,10 @@ class Counts:
     def login(self, outcome: str) -> None:
         """One login, by its outcome."""
         self.logins[outcome] = self.logins.get(outcome, 0) + 1
+
+    def alert(self, kind: str) -> None:
+        """One alert."""
+        self.alerts[kind] = self.alerts.get(kind, 0) + 1
 
 
 class Metrics:
@@ -100,6 +108,7 @@ class Metrics:
             _gauge("daypass_ready", "1 when sessions can be served and recorded.", ready, "max"),
             _gauge("daypass_workers", "Workers that can serve and record sessions.", ready, "sum"),
             _gauge("daypass_recording_healthy", "1 while recordings can be written.", gauges.recording(), "min"),
+            _gauge("daypass_clock_apart_seconds", "How far the wall clock was set.", abs(gauges.clock()), "max"),
             _gauge("daypass_recording_free_bytes", "Bytes free for recordings.", gauges.free(), "min"),
             _gauge("daypass_recording_reserve_bytes", "Bytes kept for session ends.", gauges.reserved(), "min"),
             _counter("daypass_recording_syncs", "Group commits.", gauges.syncs()),
@@ -129,6 +138,9 @@ class Metrics:
             _counter("daypass_upstream_bytes", "Bytes received from databases in sessions.", tally.upstream_bytes),
             _labelled("daypass_denied", "Statements refused, by rule.", "rule", tally.denied),
             _labelled("daypass_logins", "Logins, by outcome.", "outcome", counts.logins),
+            _gauge("daypass_removals_pending", "Ended grants not yet proven to be gone.", gauges.removals(), "max"),
+            _counter("daypass_logins_slowed", "Answers to proofs that waited, after failures.", gauges.slowed()),
+            _labelled("daypass_alerts", "Alerts, by what they are about.", "alert", counts.alerts),
             _labelled("daypass_policy_reloads", "Readings of the policy files.", "result", counts.reloads),
             *counts.notices.families(),
         ]

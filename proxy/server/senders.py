@@ -81,9 +81,10 @@ async def _post(sink: Notify, address: str, told: Notice, secret: str | None, no
         address = address.replace("{secret}", secret or "")
     elif secret is not None:
         headers["Daypass-Signature"] = signature(secret, body, now)
+    trust = _trust(sink) if address.startswith("https:") else False  # without TLS there is nothing to trust
     try:
         async with (
-            httpx.AsyncClient(verify=_trust(sink), follow_redirects=False, timeout=sink.timeout) as client,
+            httpx.AsyncClient(verify=trust, follow_redirects=False, timeout=sink.timeout) as client,
             client.stream("POST", address, content=body, headers=headers) as answer,
         ):
             code = answer.status_code
@@ -126,7 +127,8 @@ async def _mail(sink: Notify, box: Smtp, told: Notice, secret: str | None) -> st
         lasting = problem.code >= 500 and not isinstance(problem, aiosmtplib.SMTPAuthenticationError)
         raise NotDelivered(f"{problem.code} {_one_line(problem.message)}", lasting=lasting) from None
     except (aiosmtplib.SMTPException, OSError, ValueError) as problem:
-        raise NotDelivered(f"{type(problem).__name__}: {_one_line(str(problem))}") from None
+        why = _one_line(f"{problem} {problem.__cause__ or ''}")
+        raise NotDelivered(f"{type(problem).__name__}: {why}") from None
     if refused:
         raise NotDelivered(f"refused for {', '.join(refused)}", lasting=True)
     return _one_line(said)
@@ -135,24 +137,29 @@ async def _mail(sink: Notify, box: Smtp, told: Notice, secret: str | None) -> st
 async def _run(command: list[str], told: Notice) -> str:
     environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     environment |= {"DAYPASS_ACTION": told.action, "DAYPASS_ID": told.id}
+    # A pipe of our own: the process counts as ended when it has, whoever else holds its standard error.
+    reading_end, writing_end = os.pipe()
     try:
         process = await asyncio.create_subprocess_exec(
             *command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
+            stderr=writing_end,
             env=environment,
             start_new_session=True,
         )
     except (OSError, ValueError) as problem:
+        os.close(reading_end)
         why = problem.strerror if isinstance(problem, OSError) else str(problem)
         raise NotDelivered(f"{command[0]} cannot be run: {why}") from None
+    finally:
+        os.close(writing_end)
     said = bytearray()
-    reading = spawn(_keep_some(process.stderr, said), name="notify command")
+    reading = spawn(_keep_some(reading_end, said), name="notify command")
     try:
         await _write(process.stdin, as_json(told) + b"\n")
         code = await process.wait()
-        with contextlib.suppress(TimeoutError):  # something that it left behind may hold its standard error open
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(reading, 0.2)
     except asyncio.CancelledError:
         with contextlib.suppress(ProcessLookupError):
@@ -176,10 +183,17 @@ async def _write(stream: asyncio.StreamWriter | None, data: bytes) -> None:
         stream.close()
 
 
-async def _keep_some(stream: asyncio.StreamReader | None, said: bytearray) -> None:
+async def _keep_some(descriptor: int, said: bytearray) -> None:
     """Reads all, so that the writer never waits, and keeps the beginning."""
-    while stream is not None and (chunk := await stream.read(4096)):
-        said += chunk[: MOST - len(said)]
+    stream = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(descriptor, "rb", 0)
+    )
+    try:
+        while chunk := await stream.read(4096):
+            said += chunk[: MOST - len(said)]
+    finally:
+        transport.close()
 
 
 def _one_line(text: str) -> str:

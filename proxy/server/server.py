@@ -13,6 +13,7 @@ from typing import Final
 
 import structlog
 
+from proxy.access.timekeeping import Steady
 from proxy.config import Config
 from proxy.server.front import Front, Views
 from proxy.server.listener import Listener
@@ -34,12 +35,15 @@ LAST_WORDS: Final = 1.0
 class Server:
     """See the module's text. `run` returns when the server has stopped."""
 
-    def __init__(self, config: Config, recorder: Recorder, registry: Registry, bench: Bench, watch: Watch) -> None:
+    def __init__(
+        self, config: Config, recorder: Recorder, registry: Registry, bench: Bench, watch: Watch, clock: Steady
+    ) -> None:
         self._config = config
         self._recorder = recorder
         self._registry = registry
         self._bench = bench
         self._watch = watch
+        self._clock = clock
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._listening = False
@@ -54,6 +58,8 @@ class Server:
             return refusal("recording" if self._recorder.roomy() else "no room")
         if not self._recorder.roomy():
             return refusal("no room")
+        if self._clock.apart():
+            return refusal("clock")
         return None
 
     def ready(self) -> str | None:
@@ -66,6 +72,8 @@ class Server:
             return f"recording: {self._recorder.fault}"
         if self._watch.fault is not None:
             return f"state: {self._watch.fault}"
+        if apart := self._clock.apart():
+            return f"clock: it was set by {apart:+.0f} s; `daypass clock accept` if it is right"
         if not self._bench.ready:
             return "no database's catalog could be read yet"
         return None

@@ -57,8 +57,11 @@ def supervise(config: Config, tracing: Tracing | None = None) -> int:
 async def _supervise(config: Config, tracing: Tracing | None) -> int:
     with contextlib.ExitStack() as held:
         try:
-            await (await Store.open(config.state)).close()  # made or migrated once, before all workers ask for it
+            store = await Store.open(config.state)  # made or migrated once, before all workers ask for it
+            identity, _ = await store.identity()
+            await store.close()
             files.make_folder(config.recording.dir)
+            files.claim(config.recording.dir.absolute(), identity)
             folder = FolderLock(config.recording.dir.absolute())
             held.callback(folder.close)
             sock = await _port(config)

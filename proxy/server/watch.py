@@ -19,18 +19,21 @@ from proxy.access import exposure
 from proxy.access.agreements import Agreements
 from proxy.access.grants import Grants
 from proxy.access.kills import Kills
+from proxy.access.lead import Lead
 from proxy.access.privileges import Connection
 from proxy.access.roles import Released, RoleError, refuse_released
 from proxy.access.store import StoreError
 from proxy.config import Config, ConfigError, Database
-from proxy.policy.ddl import RolePlan
 from proxy.server.metrics import Counts
-from proxy.session.ephemeral import Keeper
+from proxy.server.notify import Notifier
+from proxy.session.ephemeral import Keeper, connections
 from proxy.session.holding import Holding
 from proxy.session.judging import Bench
 from proxy.session.refusals import LoginRefused, refusal
 from proxy.session.registry import Registry, Session
+from proxy.session.removal import Removal
 from proxy.session.steward import Steward
+from proxy.session.timekeeper import Timekeeper
 from proxy.tasks import spawn
 from recorder.files import RecordError
 from recorder.journal import Recorder
@@ -50,6 +53,10 @@ UPKEEP_EVERY: Final = 10.0
 PROBE_EVERY: Final = 1.0
 ROLES_EVERY: Final = 1.0
 STEWARD_EVERY: Final = 1.0
+REMOVALS_EVERY: Final = 1.0
+CLOCK_EVERY: Final = 1.0
+LEAD_EVERY: Final = 1.0
+NOTIFY_EVERY: Final = 1.0
 
 
 class Watch:
@@ -68,8 +75,12 @@ class Watch:
         keeper: Keeper,
         counts: Counts,
         steward: Steward,
+        removal: Removal,
+        timekeeper: Timekeeper,
         holding: Holding,
         agreements: Agreements,
+        notifier: Notifier,
+        lead: Lead,
     ) -> None:
         self._config = config
         self._recorder = recorder
@@ -81,8 +92,13 @@ class Watch:
         self._keeper = keeper
         self._counts = counts
         self._steward = steward
+        self._removal = removal
+        self._timekeeper = timekeeper
         self._holding = holding
         self._agreements = agreements
+        self._notifier = notifier
+        self._lead = lead
+        self._led = False
         self._tasks: list[asyncio.Task[None]] = []
         self._looked: tuple[tuple[int, ...] | None, int] | None = None
         """The state's mark, and how many sessions there had been, when it was last asked."""
@@ -109,8 +125,14 @@ class Watch:
             ("roles", ROLES_EVERY, self._roles),
             ("holds", GRANTS_EVERY, self._holding.round),
             ("steward", STEWARD_EVERY, self._stages),
+            ("removals", REMOVALS_EVERY, self._removals),
+            ("clock", CLOCK_EVERY, self._timekeeper.round),
+            ("lead", LEAD_EVERY, self._claim),
+            ("steward", STEWARD_EVERY, self._stages),
+            ("prune", NOTIFY_EVERY, self._prune),
             ("spent", SPENT_EVERY, self.save_spent),
         ]
+        rounds += [(f"notify {name}", NOTIFY_EVERY, self._notices(name)) for name in self._notifier.sinks]
         for name, every, what in rounds:
             self._tasks.append(spawn(_repeat(name, every, what), name=name))
         for name, database in self._config.databases.items():
@@ -136,6 +158,8 @@ class Watch:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._steward.close()
+        await self._lead.let_go()
 
     def reload_policies(self) -> None:
         """Read the policy files now, whether they seem changed or not."""
@@ -235,8 +259,23 @@ class Watch:
         for found in self._recorder.checkpoint():
             log.warning("recording_recovered", what=str(found))
 
-    async def _stages(self) -> None:
+    def leads(self) -> bool:
+        """Whether this is the one process, among all of all hosts, that does what only one should do."""
+        return self._registry.commons.leads() and self._lead.holds()
+
+    async def _claim(self) -> None:
+        """One process of each host asks for the lock in the state; which of the hosts has it, leads."""
         if self._registry.commons.leads():
+            leads = await self._lead.hold()
+        else:
+            await self._lead.let_go()
+            leads = False
+        if leads != self._led:
+            log.info("leads" if leads else "lost_the_lead")
+        self._led = leads
+
+    async def _stages(self) -> None:
+        if self.leads():
             await self._steward.round()
 
     async def _keep_up(self) -> None:
@@ -254,6 +293,23 @@ class Watch:
         for one in done.deleted:
             log.warning("recording_expired", recording=one.id, grant=one.grant)
 
+    async def _removals(self) -> None:
+        if self.leads():
+            await self._removal.round()
+        else:
+            self._removal.pending = 0
+
+    def _notices(self, sink: str) -> Callable[[], Awaitable[None]]:
+        async def tell() -> None:
+            if self.leads():
+                await self._notifier.round(sink)
+
+        return tell
+
+    async def _prune(self) -> None:
+        if self.leads():
+            await self._notifier.prune()
+
     async def _roles(self) -> None:
         """Pause what stands on released tables; drop the roles of grants that are over, and of those before a crash."""
         if not any(self._keeper.is_for(name) for name in self._config.databases):
@@ -270,17 +326,12 @@ class Watch:
                     session.finish(refusal("released", grant=grant.id, table=problem.table), str(problem))
                 except LoginRefused as refused:
                     session.finish(refused.refusal, refused.truth)
-        if not self._registry.commons.leads():
+        if not self.leads():
             return
         live = await self._grants.live()
         now = self._registry.clock.now()
         await self._keeper.suspend([g for g in live.values() if g.state(now, self._bench.terms(g)) == "paused"])
-        keep: dict[str, list[RolePlan]] = {}
-        for grant in live.values():
-            if self._keeper.is_for(grant.database) and self._bench.catalog(grant.database) is not None:
-                with contextlib.suppress(LoginRefused):
-                    keep.setdefault(grant.database, []).append(self._bench.plan(grant))
-        for name in await self._keeper.reconcile(live, keep):
+        for name in await self._keeper.reconcile(live, self._bench.plans(live.values())):
             log.info("role_dropped", role=name)
 
     async def _bring_up_to_date(self, database: str, snapshot: catalog.Catalog) -> None:
@@ -291,9 +342,8 @@ class Watch:
             grant = session.grant
             if grant.database == database and not session.signing:
                 try:
-                    await self._keeper.credential(
-                        grant, self._bench.plan(grant, snapshot), session.relay.talk.judge.policy.limits.sessions
-                    )
+                    limit = connections(grant, session.relay.talk.judge)
+                    await self._keeper.credential(grant, self._bench.plan(grant, snapshot), limit)
                 except Released as problem:
                     session.finish(refusal("released", grant=grant.id, table=problem.table), str(problem))
                 except (RoleError, LoginRefused) as problem:
@@ -336,7 +386,7 @@ class Watch:
                     self._bench.renew(self._registry)
                     log.info("catalog_read", database=name, revision=snapshot.revision)
                     await self._doors(name, connection)
-                if self._registry.commons.leads():
+                if self.leads():
                     await self._keeper.settle(name)
                 wait, told = CATALOG_EVERY, ""
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ConfigError) as problem:

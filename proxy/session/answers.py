@@ -96,6 +96,8 @@ class Answers:
         """Refuse a message whose statement or values are longer than is allowed and were not kept."""
         talk = self._talk
         talk.n += 1
+        if talk.literals is not None:
+            reason = talk.literals.reason(reason)
         talk.recording.append(
             events.Statement(
                 n=talk.n,
@@ -117,15 +119,19 @@ class Answers:
         """Refuse a Bind or Execute because of what it names."""
         talk = self._talk
         talk.n += 1
+        sql = prepared.sql.decode("utf-8", "surrogateescape") if prepared else ""
+        reason = no.text
+        if talk.literals is not None:
+            sql, reason = talk.literals.text(sql) or "", talk.literals.reason(reason, sql)
         talk.recording.append(
             events.Statement(
                 n=talk.n,
-                sql=prepared.sql.decode("utf-8", "surrogateescape") if prepared else "",
+                sql=sql,
                 params=None,
                 verdict="deny",
                 rule="name",
                 rewritten=None,
-                reason=no.text,
+                reason=reason,
                 kind=prepared.statement.kind if prepared and prepared.statement else "other",
                 protocol="extended",
                 name=name.decode("utf-8", "surrogateescape"),

@@ -11,20 +11,20 @@ import base64
 import contextlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
-from proxy import catalog
 from proxy.access.model import Grant
-from proxy.config import Database
 from proxy.policy.judge import Judges
-from proxy.session import about
+from proxy.session import about, driver
 from proxy.session.channel import Channel
-from proxy.session.cost import Connect, Costs
+from proxy.session.cost import Costs
 from proxy.session.gate import Bounds
+from proxy.session.keeping import DEFAULT, Keeping
 from proxy.session.registry import LONG_SECRET_BYTES, SECRET_BYTES, Session
 from proxy.session.relay import Relay
+from proxy.session.sharing import peer_of
 from proxy.session.talk import IDLE, Aids
 from proxy.session.upstream import Ready
 from proxy.wire import build, startup
@@ -52,7 +52,10 @@ async def begin(
     """Open the recording, tell the client, and start carrying."""
     file = desk.judging.terms(grant)
     observe = judge.policy.mode == "observe"
-    name, recording = await record(channel, desk, grant, judge, asked, upstream_pid=ready.pid)
+    peer = peer_of(channel.address, asked.parameters, channel.tls)
+    asked_for = [(part.policy.recording.results, part.policy.recording.literals) for part in judge.parts]
+    keeping = desk.keeping.joined(asked_for)
+    name, recording = await record(channel, desk, grant, judge, asked, keeping, upstream_pid=ready.pid)
     database = desk.config.databases[grant.database]
 
     def stop_upstream(done: Callable[[], None] = lambda: None) -> None:
@@ -61,6 +64,7 @@ async def begin(
     def ended(busy: bool) -> None:
         desk.registry.sessions.pop(name, None)
         desk.registry.leave_seat(grant.id)
+        desk.sharing.closed(grant, peer)
         desk.holding.cancel(name)
         if busy:
             stop_upstream()
@@ -84,6 +88,7 @@ async def begin(
             costs=costs,
             own=lambda name: about.answer(name, session.grant.ends(session.file), relay.talk, desk.clock.now()),
             hold=lambda statement, values: desk.holding.approval(relay, grant, statement, values),
+            keeping=keeping,
         ),
         cancel=stop_upstream,
     )
@@ -102,14 +107,16 @@ async def begin(
     )
     desk.registry.add(session)
     hello = [build.AUTHENTICATION_OK, bytes(ready.relayed), build.key_data(ready.pid, session.secret)]
+    relay.at_login(bytes(ready.relayed))
     if judge.policy.greeting and not observe:
-        hello.append(build.notice(text=_greeting(grant, grant.ends(file), name)))
+        hello.append(relay.greeting(_greeting(grant, grant.ends(file), name)))
     channel.write(b"".join((*hello, build.ready(IDLE))))
     desk.registry.follow(session, file, opening=True)
     if observe:
         log.warning("session_observed", session=name, grant=grant.id, policy=judge.policy.name)
     log.info("session_start", session=name, grant=grant.id, address=channel.address, database=grant.database)
     desk.counted("ok")
+    desk.sharing.opened(grant, peer)
     server.carry(relay.upstream_data, relay.upstream_lost, relay.upstream_blocked)
     channel.carry(relay.client_data, relay.client_lost, relay.client_blocked)
 
@@ -120,6 +127,7 @@ async def record(
     grant: Grant,
     judge: Judges,
     asked: Startup,
+    keeping: Keeping = DEFAULT,
     *,
     upstream_pid: int | None = None,
     signing: Sequence[str] = (),
@@ -144,6 +152,9 @@ async def record(
         upstream_pid=upstream_pid,
         startup=dict(asked.parameters),
         signing=list(signing),
+        driver=driver.guess(asked.parameters),
+        results=keeping.results,
+        literals=keeping.literals,
     )
     recording = await _recording(desk, start)
     desk.named(name)
@@ -169,24 +180,6 @@ async def _recording(desk: Desk, start: events.SessionStart) -> Recording:
     if isinstance(result, RecordError):
         raise result
     return result
-
-
-def beside(desk: Desk, database: Database, grant: Grant, user: str, password: str) -> Connect:
-    """A connection beside a session's own: the same role, the same settings."""
-
-    async def connect() -> Any:
-        return await catalog.connect(
-            host=database.host,
-            port=database.port,
-            dbname=database.dbname,
-            user=user,
-            password=password,
-            tls=database.tls,
-            ca=database.ca,
-            settings=desk.judging.settings(grant),
-        )
-
-    return connect
 
 
 def _greeting(grant: Grant, ends: datetime, session: str) -> str:

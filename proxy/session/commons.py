@@ -106,6 +106,19 @@ class Commons:
         with contextlib.suppress(RecordError):  # `unsaved` writes it again
             tab.write()
 
+    def seats(self, grant: str) -> int:
+        """How many seats of the grant living processes of this host have. RecordError."""
+        with self.alone():
+            if not (self.folder / f"{grant}.tab").exists():
+                return 0
+            known = grant in self._tabs
+            tab = self._tab(grant)
+            try:
+                return tab.taken()
+            finally:
+                if not known:
+                    self._tabs.pop(grant).close()
+
     def spent(self, grant: str, rows: int, octets: int) -> Spent:
         """What a grant has used, by all its sessions; `rows` and `octets` are what the state says. RecordError."""
         with self.alone():

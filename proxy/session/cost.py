@@ -76,7 +76,9 @@ class Costs:
             costs = [await self._cost(connection, query, types) for query in queries]
             self._known[forward, types] = Cost(max(costs, default=0.0))
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as problem:
-            log.warning("plan_cost_unknown", reason=str(problem) or type(problem).__name__)
+            # The text may repeat values of the statement.
+            code = problem.sqlstate if isinstance(problem, asyncpg.PostgresError) else None
+            log.warning("plan_cost_unknown", reason=f"SQLSTATE {code}" if code else type(problem).__name__)
             self._known[forward, types] = Cost(problem="the database did not answer")
             self.close()
         except Exception:

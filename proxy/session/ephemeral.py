@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
 import asyncpg
 import structlog
@@ -18,14 +18,21 @@ from proxy import catalog
 from proxy.access import privileges, releases, roles
 from proxy.access.model import Grant
 from proxy.access.privileges import Connection
-from proxy.access.roles import RoleError
+from proxy.access.roles import Remains, RoleError
 from proxy.config import Config, ConfigError
 from proxy.policy.ddl import RolePlan
+from proxy.policy.judge import Judges
 from proxy.scram import Verifier
 
 log = structlog.get_logger()
 
 TROUBLE = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ConfigError)
+
+
+def connections(grant: Grant, judge: Judges) -> int | None:
+    """How many connections a grant's role may have: its sessions, and those beside them that ask for plans."""
+    seats = grant.seats(judge.limits.sessions)
+    return seats and seats * (1 + (judge.limits.plan_cost is not None))
 
 
 class Keeper:
@@ -40,12 +47,15 @@ class Keeper:
         self._made: set[tuple[str, str]] = set()
         self._swept: set[str] = set()
         """Databases in which nothing unused is left, neither by a grant that is over nor by a crash."""
+        self._trouble: dict[str, str] = {}
+        """Why nothing could be done in a database the last time."""
         self._released: dict[str, frozenset[str]] = {}
         self._columns: dict[str, dict[str, str]] = {}
 
     def is_for(self, database: str) -> bool:
         """Whether this database's sessions use ephemeral roles."""
-        return self._config.databases[database].credential.mode == "ephemeral"
+        entry = self._config.databases.get(database)
+        return entry is not None and entry.credential.mode == "ephemeral"
 
     async def credential(self, grant: Grant, plan: RolePlan, sessions: int | None) -> tuple[str, str]:
         """User and password for a session of `grant`. Raises RoleError when there is no role that may be used.
@@ -85,43 +95,63 @@ class Keeper:
         for database in filter(self.is_for, self._config.databases):
             names = [roles.login_name(self._installation, g.id) for g in grants if g.database == database]
             if names:
-                async with self._trying(database) as connection:
+
+                async def suspend(connection: Connection, names: list[str] = names) -> None:
                     for name in await roles.suspend(connection, names):
                         log.info("role_suspended", role=name)
+
+                await self._try(database, suspend)
 
     async def reconcile(self, live: Mapping[str, Grant], keep: Mapping[str, Iterable[RolePlan]]) -> list[str]:
         """Drops the roles of grants that are over, and plans that nothing uses. Returns the roles dropped."""
         wanted = {roles.login_name(self._installation, grant) for grant in live}
         databases = [name for name in self._config.databases if self.is_for(name)]
         dropped: list[str] = []
+
+        async def drop(connection: Connection) -> None:
+            for name in await roles.logins(connection, self._installation):
+                if name not in wanted and await roles.drop_login(connection, name):
+                    dropped.append(name)
+                    self._made = {made for made in self._made if made[0] != name}
+
         for database in databases:
-            async with self._trying(database) as connection:
-                for name in await roles.logins(connection, self._installation):
-                    if name not in wanted and await roles.drop_login(connection, name):
-                        dropped.append(name)
-                        self._made = {made for made in self._made if made[0] != name}
+            await self._try(database, drop)
         if dropped:
             self._swept.clear()
-        for database in databases:
-            if database not in self._swept:
-                async with self._trying(database) as connection:
-                    await roles.drop_unused(connection, self._installation, list(keep.get(database, ())))
-                    self._swept.add(database)
+        for database in [name for name in databases if name not in self._swept]:
+
+            async def sweep(connection: Connection, database: str = database) -> None:
+                await roles.drop_unused(connection, self._installation, list(keep.get(database, ())))
+                self._swept.add(database)
+
+            await self._try(database, sweep)
         return dropped
+
+    async def remains(self, grant: Grant, keep: Sequence[RolePlan]) -> Remains:
+        """What is left of a grant that is over. Raises what is in TROUBLE."""
+        name = roles.login_name(self._installation, grant.id)
+        async with self._connection(grant.database) as connection:
+            return await roles.remains(connection, self._installation, name, since=grant.created_at, keep=keep)
 
     async def look_at_releases(self) -> None:
         """Learns which tables are released."""
         for database in filter(self.is_for, self._config.databases):
-            async with self._trying(database) as connection:
+
+            async def learn(connection: Connection, database: str = database) -> None:
                 marks = await releases.standing(connection, releases.schema_of(self._installation))
                 self._say(database, frozenset(marks))
+
+            await self._try(database, learn)
 
     async def settle(self, database: str) -> None:
         """Ends the releases in `database` whose tables have changed, and not any more since the last call."""
         if self._released.get(database):
-            async with self._trying(database) as connection:
+
+            async def settle(connection: Connection) -> None:
                 before = self._columns.get(database, {})
                 _, self._columns[database] = await releases.settled(connection, self._installation, before)
+
+            await self._try(database, settle)
 
     def released(self, database: str) -> frozenset[str]:
         """The tables that are released, by what `look_at_releases` has learnt."""
@@ -135,14 +165,21 @@ class Keeper:
         for table in sorted(before - released):
             log.info("table_taken_back", database=database, table=table)
 
-    @contextlib.asynccontextmanager
-    async def _trying(self, database: str) -> AsyncIterator[Connection]:
-        """A connection for what is tried again in the next round when it fails."""
+    async def _try(self, database: str, what: Callable[[Connection], Awaitable[None]]) -> bool:
+        """Does what is tried again in the next round when it fails, and says so once for each reason. One database that
+        is away must not keep the others from it."""
         try:
             async with self._connection(database) as connection:
-                yield connection
+                await what(connection)
         except TROUBLE as problem:
-            log.warning("roles_not_reconciled", database=database, reason=str(problem) or type(problem).__name__)
+            reason = str(problem) or type(problem).__name__
+            if self._trouble.get(database) != reason:
+                log.warning("roles_not_reconciled", database=database, reason=reason)
+            self._trouble[database] = reason
+            return False
+        if self._trouble.pop(database, None) is not None:
+            log.info("roles_reconciled_again", database=database)
+        return True
 
     async def close(self) -> None:
         """Closes the administering connections."""

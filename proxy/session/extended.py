@@ -99,8 +99,12 @@ class Extended:
             names.make_room(stop - pos)
         elif not names.room(stop - pos):
             return self._answers.bad_name(refusal("too many names"), prepared, source, name)
-        values = params.decode_all(raw, formats, prepared.types) if raw else []
+        values = params.decode_all(raw, formats, prepared.types, talk.types) if raw else []
+        if talk.literals is not None:
+            values = talk.literals.values(values)
         portal = Portal(source.decode("utf-8", "surrogateescape"), prepared, values, stop - pos)
+        if talk.shown is not None and talk.shown.rows:
+            portal.formats = client.result_formats(data, pos, stop)
         change = names.put(names.portals, name, portal)
         entry = Owed(BIND, 0, talk.active, [change], prepared.judgement)
         talk.ledger.entries.append(entry)
@@ -161,6 +165,7 @@ class Extended:
         if limited is not None and statement is not None:
             refused = replace(statement, verdict="deny", rule=limited.rule, reason=limited.text)
             n = self._record_refused(portal, refused, name)
+            talk.plan(n)
             return self._answers.limited(limited, range(n, n + 1), extended=True)
         if self._parsed is not None and self._parsed[0] is prepared:
             self._parsed = None
@@ -174,6 +179,7 @@ class Extended:
             n = talk.record(portal.shown, protocol="extended", name=portal.name, portal=shown)
         else:
             n = talk.record_run(prepared, portal.params if fresh else None, portal.name, name, fresh=fresh)
+        talk.plan(n)
         made: list[Change] | None = None
         if fresh and statement is not None and statement.kind in NAMING:
             no_name, made = follow(statement, talk, self._answers)
@@ -181,6 +187,8 @@ class Extended:
                 talk.denied(n, no_name.sqlstate, "name")
                 return self._answers.answer(no_name, extended=True)
         talk.ledger.entries.append(Owed(EXECUTE, n, talk.active, made, prepared.judgement))
+        if talk.shown is not None and talk.shown.rows:
+            talk.shown.runs[n] = portal
         return elsewhere
 
     def _waiting(self, portal: Portal, statement: Statement, name: bytes) -> Refusal | None:
@@ -200,6 +208,7 @@ class Extended:
     def _limited(self, prepared: Prepared) -> Ended | None:
         """The limit that does not let a prepared statement run now."""
         talk = self._talk
+        talk.asked = None
         if talk.meter.unlimited or prepared.statement is None:
             return None
         return talk.limited(talk.judgement(prepared.sql, prepared.types), prepared.types)
@@ -207,8 +216,12 @@ class Extended:
     def describe(self, data: bytes, pos: int, stop: int) -> bytes | None:
         """Note which statement's parameter types the answer will tell; the record of later values needs them."""
         what, name = client.target(data, pos, stop)
-        prepared = self._talk.names.statements.get(name[:NAME_BYTES]) if what == client.STATEMENT else None
-        self._talk.ledger.entries.append(PORTAL_DESCRIBED if prepared is None else Owed(DESCRIBE, undo=prepared))
+        talk = self._talk
+        prepared = talk.names.statements.get(name[:NAME_BYTES]) if what == client.STATEMENT else None
+        if talk.shown is not None and talk.shown.rows and what == client.PORTAL:
+            portal = talk.names.portals.get(name[:NAME_BYTES])
+            prepared = portal.prepared if portal is not None else None
+        talk.ledger.entries.append(PORTAL_DESCRIBED if prepared is None else Owed(DESCRIBE, undo=prepared))
         return None
 
     def close(self, data: bytes, pos: int, stop: int) -> bytes | None:

@@ -8,6 +8,7 @@ decision that stands in the state; a wait that its session gave up is marked so 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -125,21 +126,28 @@ class Holding:
             lines.append(f"-- values: {values!r}")
         asked = Asked("\n".join(lines), statement.rule, statement.reason, tuple(hold.from_), hold.timeout)
 
+        literals = relay.talk.literals
+        shown = statement if literals is None else literals.statement(statement)
+
         def told(made: Hold) -> None:
             recording.append(
                 HoldEvent(
                     hold=made.id,
                     state="waiting",
-                    sql=statement.sql,
+                    sql=shown.sql,
                     params=values,
-                    rule=statement.rule,
-                    reason=statement.reason,
+                    rule=shown.rule,
+                    reason=shown.reason,
                 )
             )
             text = f"daypass: this statement waits for an approval, {made.id}, at most {format_duration(hold.timeout)}"
             relay.notice(text, hint="cancel it (Ctrl-C) if you do not want to wait")
 
         decision = await self.wait(recording.id, grant, asked, told)
+        if literals is not None and decision.hold:
+            # Who decides sees what runs; who looks later sees what is recorded.
+            with contextlib.suppress(StoreError):
+                await self.holds.put_text(decision.hold, shown.sql)
         if not relay.ended:
             recording.append(HoldEvent(hold=decision.hold, state=decision.ending, by=decision.by, reason=decision.why))
         if decision.ending == "approved":

@@ -7,9 +7,10 @@ exists, names its database, and that database's catalog is known; else there is 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import structlog
 
@@ -27,6 +28,10 @@ from proxy.yaml_file import Finding
 
 log = structlog.get_logger()
 
+WITHDRAWN_AFTER = 10.0
+"""Seconds that a policy must be gone, while other files are there, before its grants end: files get replaced."""
+EMPTY_AFTER = 60.0
+"""The same, where no policy is left."""
 KEPT_JUDGES = 64
 """Judges of old revisions are dropped above this number; one that a session still uses lives on in it."""
 
@@ -53,6 +58,8 @@ class Bench:
         self._problems: dict[str, str] = {}
         self._judges: dict[tuple[str, str, str], Judge] = {}
         self._pinned: dict[str, Policy] = {}
+        self._sound = False
+        """Whether every policy file could be read the last time."""
 
     # What the world does
 
@@ -90,7 +97,9 @@ class Bench:
 
     def reload(self) -> list[Finding]:
         """Read the policy files anew; a broken one's last good revision stays in force."""
-        return self._policies.load()
+        found = self._policies.load()
+        self._sound = not found
+        return found
 
     @property
     def changed(self) -> bool:
@@ -125,6 +134,30 @@ class Bench:
             return terms_of(self._current(grant))
         except LoginRefused:
             return None
+
+    def plans(self, grants: Iterable[Grant]) -> dict[str, list[RolePlan]]:
+        """The role plans that these grants have, by database; without those that cannot be told now."""
+        found: dict[str, list[RolePlan]] = {}
+        for grant in grants:
+            if self._ephemeral(grant.database) and grant.database in self._catalogs:
+                with contextlib.suppress(LoginRefused):
+                    found.setdefault(grant.database, []).append(self.plan(grant))
+        return found
+
+    def withdrawn(self, grant: Grant) -> tuple[str, float] | None:
+        """Why a grant's policy is no more, and how many seconds that must last to be believed; None where it stands, or
+        where files that cannot be read leave it open."""
+        try:
+            policy = self._policies.get(grant.policy)
+        except KeyError:
+            if not self._sound:
+                return None
+            # A folder with nothing in it may be one that is not mounted.
+            seconds = WITHDRAWN_AFTER if self._policies.names() else EMPTY_AFTER
+            return f"the policy {grant.policy} was withdrawn", seconds
+        if grant.database in policy.databases:
+            return None
+        return f"the policy {grant.policy} is no longer for the database {grant.database}", WITHDRAWN_AFTER
 
     def settings(self, grant: Grant) -> dict[str, str]:
         """See `opening.Judging`."""

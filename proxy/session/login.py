@@ -7,6 +7,8 @@ known one, and ends in the same words.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from proxy.access.model import Grant
 from proxy.clock import Clock
 from proxy.scram import ScramError, ServerExchange, Verifier
@@ -18,8 +20,18 @@ from proxy.wire.framing import ProtocolViolation
 LONGEST_MESSAGE = 65_536
 
 
-async def prove(channel: Channel, user: str, grant: Grant | None, verifier: Verifier, clock: Clock) -> Grant:
-    """The grant whose token the client has. Raises LoginRefused when it has none."""
+async def prove(
+    channel: Channel,
+    user: str,
+    grant: Grant | None,
+    verifier: Verifier,
+    clock: Clock,
+    pause: Callable[[bool], Awaitable[None]],
+) -> Grant:
+    """The grant whose token the client has. Raises LoginRefused when it has none.
+
+    `pause` is called with whether the proof was right, before that is told.
+    """
     binding = channel.tls.binding if channel.tls is not None else None
     exchange = ServerExchange(verifier, nonce=clock.random(18), binding=binding)
     channel.write(build.sasl(exchange.mechanisms))
@@ -32,6 +44,8 @@ async def prove(channel: Channel, user: str, grant: Grant | None, verifier: Veri
     except ScramError as broken:
         # Malformed is malformed whoever it comes from: this tells nothing about the user.
         raise LoginRefused(refusal("protocol", text=f"malformed SCRAM message: {broken}"), str(broken)) from None
+    right = final is not None and grant is not None
+    await pause(right)
     if final is None or grant is None:
         truth = "wrong token" if grant is not None else "unknown user"
         raise LoginRefused(refusal("password", user=user), truth)

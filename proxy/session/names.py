@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from proxy.policy.judge import Judges
 from proxy.policy.judgement import Judgement, Statement
+from proxy.wire.upstream import Field
 from recorder.forms import Form
 
 NAME_BYTES: Final = 63
@@ -35,7 +36,7 @@ class Prepared:
     `unread`: its text is not known, so it may run only where nothing is refused.
     """
 
-    __slots__ = ("form", "formed", "group", "judge", "judgement", "sql", "statement", "types", "unread")
+    __slots__ = ("columns", "form", "formed", "group", "judge", "judgement", "sql", "statement", "types", "unread")
 
     def __init__(
         self,
@@ -52,6 +53,8 @@ class Prepared:
         self.statement = statement
         self.judge = judge
         self.judgement = judgement
+        self.columns: list[Field] | None = None
+        """Those of its result, where rows are recorded and the client has asked for them."""
         self.form: Form | None = None
         """How it is recorded when it runs the way it last did."""
         self.formed: tuple[str, bytes, bool, int] | None = None
@@ -86,7 +89,7 @@ class Portal:
     `unread` is what the record says in place of values that were not kept.
     """
 
-    __slots__ = ("group", "name", "params", "prepared", "runs", "size", "unread")
+    __slots__ = ("formats", "group", "name", "params", "prepared", "runs", "size", "unread")
 
     def __init__(
         self, name: str, prepared: Prepared, params: list[Any] | None, size: int = 0, *, unread: str = ""
@@ -94,6 +97,8 @@ class Portal:
         self.name = name
         self.prepared = prepared
         self.params = params
+        self.formats: tuple[int, ...] | None = None
+        """Those that its Bind asks for, where rows are recorded."""
         self.runs = 0
         self.size = size
         self.group = NEW

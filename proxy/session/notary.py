@@ -8,6 +8,7 @@ read; nobody accepts a text that was not shown in this very session; a signature
 from __future__ import annotations
 
 import asyncio
+import textwrap
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -28,7 +29,9 @@ log = structlog.get_logger()
 IN_BLOCK: Final = ord("T")
 FULL: Final = 64 * 1024
 """Bytes that wait to be worked on at which no more is taken from the client."""
-RULER: Final = "-" * 72
+WIDTH: Final = 76
+"""Columns of a text as it is shown."""
+RULER: Final = "-" * WIDTH
 TAGS: Final = {"show": "SHOW", "set": "SET", "reset": "RESET", "begin": "BEGIN", "commit": "COMMIT",
                "rollback": "ROLLBACK"}  # fmt: skip
 NOTHING_LEFT: Final = "Nothing is left to accept: connect again to begin."
@@ -279,7 +282,7 @@ class Notary:
         left = f", the first of {len(pending)}" if len(pending) > 1 else ""
         return (
             f"Agreement {text.name}, version {text.version}{left}\nSHA-256 {text.sha256}\n"
-            f"{RULER}\n{text.body}\n{RULER}\n"
+            f"{RULER}\n{_folded(text.body)}\n{RULER}\n"
             f"To accept it, type your full name:\n\n    SET {ACCEPT} = 'Your Full Name';"
         )
 
@@ -310,6 +313,16 @@ class Notary:
             return build.notice(text=f"{done} Next is {rest[0].title}.", hint=HOW)
         self._signed = True
         return build.notice(text=f"{done} That was the last one.", hint="Connect again (in psql: \\c) to begin.")
+
+
+def _folded(body: str) -> str:
+    """The text with long lines folded: psql makes all lines of a value as wide as its longest one."""
+    return "\n".join(
+        "\n".join(textwrap.wrap(line, WIDTH, break_long_words=False, break_on_hyphens=False))
+        if len(line) > WIDTH
+        else line
+        for line in body.split("\n")
+    )
 
 
 def _no(text: str, hint: str = "") -> _No:

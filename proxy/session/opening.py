@@ -17,23 +17,24 @@ import structlog
 from proxy.access.agreements import Agreements, Text
 from proxy.access.grants import Grants, admission
 from proxy.access.model import Grant, Terms
-from proxy.access.roles import Released, RoleError
 from proxy.access.store import StoreError
+from proxy.access.tokens import Tokens, TokenUsed
 from proxy.clock import Clock
 from proxy.config import Config, Database
 from proxy.policy.ddl import RolePlan
 from proxy.policy.judge import Judges
 from proxy.policy.worker import Workers
-from proxy.session import beginning, login, parameters, signing, upstream
+from proxy.session import backend, beginning, login, parameters, signing
 from proxy.session.channel import Channel, ChannelClosed
 from proxy.session.cost import Costs
-from proxy.session.ephemeral import Keeper
+from proxy.session.ephemeral import Keeper, connections
 from proxy.session.holding import Holding
+from proxy.session.keeping import DEFAULT, Keeping
+from proxy.session.patience import Patience
 from proxy.session.refusals import LoginRefused, Refusal, refusal
 from proxy.session.registry import Registry
-from proxy.session.results import FIXED_SETTINGS
+from proxy.session.sharing import Sharing
 from proxy.session.talk import Tally
-from proxy.session.upstream import Ready, UpstreamRefused
 from proxy.wire import build, startup
 from proxy.wire.framing import ProtocolViolation
 from proxy.wire.startup import Startup
@@ -82,6 +83,9 @@ class Desk:
     clock: Clock
     grants: Grants
     agreements: Agreements
+    tokens: Tokens
+    patience: Patience
+    sharing: Sharing
     workers: Workers
     holding: Holding
     recorder: Recorder
@@ -93,6 +97,8 @@ class Desk:
     accepting: Callable[[], Refusal | None]
     counted: Callable[[str], None]
     """Called with the outcome of each login: `ok`, or the reason of the refusal."""
+    keeping: Keeping = DEFAULT
+    """How much of sessions is recorded."""
     named: Callable[[str], None] = lambda _: None
     """Called with the name of the session that this connection has become."""
 
@@ -120,6 +126,8 @@ async def open_session(channel: Channel, desk: Desk, deadline: float) -> None:
         no = LoginRefused(refusal("recording"), str(broken))
     except StoreError as broken:
         no = LoginRefused(refusal("state"), str(broken))
+    except TokenUsed:
+        no = LoginRefused(refusal("token used", grant=who.grant))
     except asyncio.CancelledError:
         channel.close()
         raise
@@ -162,16 +170,21 @@ async def _open(channel: Channel, desk: Desk, who: _Who) -> None:
     who.step = "token"
     found, verifier = await desk.grants.login(who.user[:LONGEST_USER])
     who.grant = found.id if found is not None else None
-    grant = await login.prove(channel, who.user, found, verifier, desk.clock)
+
+    async def pause(right: bool) -> None:
+        await desk.patience.answer(channel.address, who.user[:LONGEST_USER], right=right)
+
+    grant = await login.prove(channel, who.user, found, verifier, desk.clock, pause)
 
     who.step = "grant"
     if who.database == who.user:
         # What libpq says for somebody who has named no database; a grant is for one.
         who.database = grant.database
     judge, unsigned = await _admit(channel, desk, grant, who.database)
+    await desk.tokens.refuse_used(grant)
     observe = judge.policy.mode == "observe"
     wishes = parameters.allowed(packet.parameters, observe=observe)
-    limit = judge.limits.sessions
+    limit = grant.seats(judge.limits.sessions)
     if taken := desk.registry.take_seat(grant.id, limit):
         raise LoginRefused(refusal("sessions", grant=grant.id, open=taken, limit=limit))
     try:
@@ -181,14 +194,15 @@ async def _open(channel: Channel, desk: Desk, who: _Who) -> None:
         who.step = "upstream"
         database = desk.config.databases[grant.database]
         beside = judge.limits.plan_cost is not None
-        user, password = await _credential(desk, grant, database, limit and limit * (1 + beside))
+        user, password = await backend.credential(desk, grant, database, connections(grant, judge))
         asked = parameters.for_upstream(wishes, desk.judging.settings(grant), user=user, dbname=database.dbname)
-        server, ready = await _dial(desk, database, asked, password, observe=observe)
+        server, ready = await backend.dial(desk, database, asked, password, observe=observe)
         spent = await desk.grants.spent(grant.id)
         who.step = "ready"
         try:
-            costs = Costs(beginning.beside(desk, database, grant, user, password)) if beside else None
-            await beginning.begin(channel, server, desk, grant, judge, ready, packet, spent, costs)
+            costs = Costs(backend.beside(desk, database, grant, user, password)) if beside else None
+            async with desk.tokens.using(grant, verifier, channel.address):
+                await beginning.begin(channel, server, desk, grant, judge, ready, packet, spent, costs)
         except BaseException:
             server.close()
             raise
@@ -215,6 +229,9 @@ async def _admit(channel: Channel, desk: Desk, grant: Grant, database: str) -> t
     A grant that only waits for its time lets its person in to sign.
     """
     failing = await desk.grants.failing(grant.id) if grant.unchecked else ""
+    closed = desk.accepting()
+    if closed is not None and closed.reason == "clock":
+        raise LoginRefused(closed)
     now, address, file = desk.clock.now(), channel.address, desk.judging.terms(grant)
     no = admission(grant, now=now, database=database, address=address, file=file, failing=failing)
     early = no is not None and no.reason == "waiting"
@@ -224,54 +241,9 @@ async def _admit(channel: Channel, desk: Desk, grant: Grant, database: str) -> t
     unsigned = await signing.pending(desk, grant) if no is None or early else []
     if no is not None and not unsigned:
         raise LoginRefused(refusal("admission", text=no.text, hint=no.hint), no.reason)
-    closed = desk.accepting()
     if closed is not None:
         raise LoginRefused(closed)
     return desk.judging.for_grant(grant), unsigned
-
-
-async def _credential(desk: Desk, grant: Grant, database: Database, sessions: int | None) -> tuple[str, str]:
-    """The user and password of the upstream session. Raises LoginRefused."""
-    if not desk.keeper.is_for(grant.database):
-        return database.credential.user, database.credential.password()
-    try:
-        return await desk.keeper.credential(grant, desk.judging.plan(grant), sessions)
-    except Released as problem:
-        raise LoginRefused(refusal("released", grant=grant.id, table=problem.table), str(problem)) from None
-    except RoleError as problem:
-        log.error("role_refused", grant=grant.id, database=grant.database, reason=str(problem))
-        raise LoginRefused(
-            refusal("upstream", text="the role of this grant cannot be used", hint=""), str(problem)
-        ) from None
-
-
-async def _dial(
-    desk: Desk, database: Database, asked: dict[str, str], password: str, *, observe: bool
-) -> tuple[Channel, Ready]:
-    """An upstream session that is ready. Raises LoginRefused."""
-    server: Channel | None = None
-    try:
-        server = await desk.upstreams.dial(database)
-        ready = await upstream.log_in(server, asked, password, desk.clock)
-        if not observe:
-            _check_settings(ready)
-        return server, ready
-    except BaseException as problem:
-        if server is not None:
-            server.close()
-        if isinstance(problem, UpstreamRefused):
-            raise LoginRefused(refusal("upstream", text=problem.text, hint=""), problem.truth) from None
-        if isinstance(problem, ConnectionError):
-            raise LoginRefused(
-                refusal("upstream", text="it closed the connection", hint="try again in a moment"), str(problem)
-            ) from None
-        raise
-
-
-def _check_settings(ready: Ready) -> None:
-    for name, value in FIXED_SETTINGS.items():
-        if ready.settings.get(name, value).lower() != value.lower():
-            raise UpstreamRefused(f"it insists on {name} = {ready.settings[name]}")
 
 
 def _refuse(channel: Channel, desk: Desk, who: _Who, no: LoginRefused) -> None:

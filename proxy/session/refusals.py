@@ -54,8 +54,14 @@ TABLE: Final[dict[str, Kind]] = {
     "sessions": Kind(
         "53300",
         "FATAL",
-        "daypass: grant {grant} already has {open} open sessions, and its policy allows {limit}",
+        "daypass: grant {grant} already has {open} open sessions, and {limit} are allowed",
         "close one of them and connect again",
+    ),
+    "token used": Kind(
+        "28000",
+        "FATAL",
+        "daypass: the token of grant {grant} was for one session, and has opened it",
+        "ask the person who gave you access for a new token",
     ),
     "startup": Kind("42501", "FATAL", "daypass: {text}", "{hint}"),
     "encoding": Kind(

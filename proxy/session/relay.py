@@ -20,7 +20,7 @@ from proxy.session.refusals import Refusal, refusal
 from proxy.session.results import Results
 from proxy.session.talk import Aids, Record, Talk, Tally, for_answers, for_record
 from proxy.tasks import spawn
-from proxy.wire import build
+from proxy.wire import build, framing
 from proxy.wire.framing import ProtocolViolation
 from recorder import events
 from recorder.journal import RecordError
@@ -216,6 +216,17 @@ class Relay:
         self._client.write(build.notice(text=text, code=code, hint=hint))
         self._note("NOTICE", code, text)
         return True
+
+    def greeting(self, text: str) -> bytes:
+        """The notice with which the client is greeted, on record."""
+        self._note("NOTICE", "00000", text)
+        return build.notice(text=text)
+
+    def at_login(self, messages: bytes) -> None:
+        """Record the notices among what the server sent before the session began, all of which the client gets."""
+        for kind, start, stop in framing.spans(messages):
+            if kind == framing.NOTICE:
+                self.talk.note(self.talk.told(messages[start:stop]))
 
     def rejudge(self, judge: Judges) -> None:
         """From the next message on another judge decides; what was prepared is judged again before it runs."""

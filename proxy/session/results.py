@@ -24,11 +24,13 @@ from proxy.wire.framing import (
     COPY_DATA,
     DATA_ROW,
     EMPTY_QUERY,
+    FUNCTION_RESULT,
     HEADER,
     PARAMETER_DESCRIPTION,
     PARSE_COMPLETE,
     PORTAL_SUSPENDED,
     READY_FOR_QUERY,
+    ROW_DESCRIPTION,
     ProtocolViolation,
     uint32,
 )
@@ -56,7 +58,7 @@ ASIDE: Final = bytes(
 class Results:
     """The upstream's lane of one session."""
 
-    __slots__ = ("_dropping", "_muted", "_rest", "_tail", "_talk", "_to_client", "fatal")
+    __slots__ = ("_dropping", "_muted", "_rest", "_row", "_shown", "_tail", "_talk", "_to_client", "fatal")
 
     def __init__(self, talk: Talk, *, to_client: Callable[[bytes], None]) -> None:
         self._talk = talk
@@ -64,6 +66,9 @@ class Results:
         self._tail = b""
         self._rest = 0
         """Bytes still to come of a message that streams through."""
+        self._shown = talk.shown
+        self._row = (0, 0)
+        """Where that message is a row that is recorded: its statement and its number in the result."""
         self._dropping = False
         """Whether those bytes are thrown away instead."""
         self._muted = False
@@ -99,14 +104,22 @@ class Results:
                         mark = pos = after
                         continue
                     entry = ledger.reply(kind)
+                    shown = self._shown
                     if entry.judgement is not None and (own := self._own(entry)):
                         parts += (data[mark:pos], own)
+                        if shown is not None:
+                            shown.take(entry.n + entry.done, 1, own, 0, len(own))
                         mark = pos = after
                         continue
+                    before = entry.rows
                     if self._talk.meter.take(entry, rows, after - pos) is None:
+                        if shown is not None:
+                            shown.take(entry.n + entry.done, before + 1, data, pos, after)
                         pos = after
                         continue
                     stop, ended = self._last_rows(entry, data, pos)
+                    if shown is not None and stop > pos:
+                        shown.take(entry.n + entry.done, before + 1, data, pos, stop)
                     parts += (data[mark:stop], self._end_statement(ended))
                     mark = pos = after
                     continue
@@ -140,6 +153,8 @@ class Results:
                 # Only after a whole answer may a refusal of ours follow.
                 parts += (data[mark:pos], freed)
                 mark = pos
+        if ledger.entries and (running := ledger.entries[0]).rows and not running.first:
+            running.first = self._talk.monotonic()
         if pos < end:
             self._tail = data[pos:]
         if parts:
@@ -159,6 +174,12 @@ class Results:
             entry.undo[0].value.group = SETTLED
             if entry.n:
                 self._done(entry, "PARSE" if entry.kind == PARSE else "BIND")
+        elif kind == ROW_DESCRIPTION:
+            if self._shown is not None and (entry.kind == QUERY or entry.undo is not None):
+                self._shown.described(data[pos:stop], entry.undo if entry.kind == DESCRIBE else None)
+        elif kind == FUNCTION_RESULT:
+            if self._shown is not None and not self._muted:
+                self._shown.take(entry.n, 1, data, pos - HEADER, stop)
         elif kind == PARAMETER_DESCRIPTION:
             if entry.kind == DESCRIBE and entry.undo is not None:
                 entry.undo.types = upstream.parameter_types(data[pos:stop])
@@ -183,10 +204,25 @@ class Results:
         if kind == framing.PARAMETER_STATUS:
             self._setting(body)
         elif kind == framing.NOTICE:
-            entries = self._talk.ledger.entries
-            if entries and _veiled(entries[0]):
-                return build.message(b"N", scrub(body, notice=True))
+            return self._notice(body)
+        else:
+            self._notified(body)
         return None
+
+    def _notice(self, body: bytes) -> bytes | None:
+        """A notice, recorded as the client reads it."""
+        talk = self._talk
+        entries = talk.ledger.entries
+        veiled = bool(entries) and _veiled(entries[0])
+        told = scrub(body, notice=True) if veiled else body
+        talk.note(talk.told(told))
+        return build.message(b"N", told) if veiled else None
+
+    def _notified(self, body: bytes) -> None:
+        pid, channel, payload = upstream.notification(body)
+        kept = self._shown is not None and self._shown.rows
+        text = payload.decode("utf-8", "backslashreplace") if kept else None
+        self._talk.recording.append(events.Notification(channel=channel, pid=pid, bytes=len(payload), payload=text))
 
     def _done(self, entry: Owed, tag: str) -> None:
         """One statement of `entry` has ended well."""
@@ -214,26 +250,29 @@ class Results:
 
     def _error(self, body: bytes) -> bytes | None:
         talk = self._talk
-        found = upstream.report(body)
+        gone = talk.ledger.error()
+        judgement = gone[0].judgement if gone else None
+        told = body
+        if judgement is not None:
+            told = scrub(body) if judgement.veiled else body
+            if judgement.edits:
+                told = upstream.move_position(told, judgement.client_position)
+        found = talk.told(told)
         if found.fatal:
             self.fatal = found
-            talk.recording.append(events.Notice(severity=found.severity, sqlstate=found.sqlstate, text=found.text))
-        failed = self._failed(found.sqlstate)
+        recorded = self._failed(gone, found)
         if self._muted and not found.fatal:
             return b""
-        if failed is None or failed.judgement is None:
-            return None
-        changed = scrub(body) if failed.judgement.veiled else body
-        if found.position and failed.judgement.edits:
-            changed = upstream.move_position(changed, failed.judgement.client_position)
-        return None if changed is body else build.message(b"E", changed)
+        if found.fatal or not recorded:
+            talk.note(found)
+        return None if told is body else build.message(b"E", told)
 
-    def _failed(self, sqlstate: str) -> Owed | None:
-        """An error ends what is running, and in the extended protocol all up to the Sync; returns what ran."""
+    def _failed(self, gone: list[Owed], found: upstream.Report) -> bool:
+        """An error ends what is running, and in the extended protocol all up to the Sync (`gone`); returns whether a
+        statement has ended with it."""
         talk = self._talk
-        gone = talk.ledger.error()
         if not gone:
-            return None
+            return False
         failed = gone[0]
         undone: list[Change] = []
         if failed.kind == QUERY:
@@ -242,16 +281,18 @@ class Results:
         elif failed.kind in (PARSE, BIND) and failed.undo[0].name == b"":
             # Postgres drops the unnamed statement before it reads the new text, the unnamed portal before it plans.
             failed.undo[0].before = None
+        told: upstream.Report | None = found
         for entry in gone:
             if entry.kind == QUERY and entry is not failed:
                 # Skipped as a whole, because no Sync came between it and the error.
                 undone += [change for _, made in entry.undo or () for change in made]
             elif entry.kind not in (QUERY, DESCRIBE) and entry.undo:
                 undone += entry.undo
-            talk.fail(entry, sqlstate)
+            if talk.fail(entry, found.sqlstate, told):
+                told = None
         if undone:
             talk.names.take_back(undone, self._pending(failed))
-        return failed
+        return told is None
 
     def _pending(self, failed: Owed) -> list[Change]:
         """The changes of names that messages behind the failed one made, and that may still come true."""
@@ -296,7 +337,9 @@ class Results:
         detail = f"rule {ended.rule}, policy {talk.judge.policy.name}"
         no = refusal("limit", detail=detail, text=ended.text, hint=ended.hint)
         talk.tally.denied[ended.rule] = talk.tally.denied.get(ended.rule, 0) + 1
-        talk.recording.append(events.Notice(severity=no.severity, sqlstate=no.sqlstate, text=no.text))
+        talk.recording.append(
+            events.Notice(severity=no.severity, sqlstate=no.sqlstate, text=no.text, hint=no.hint, rule=ended.rule)
+        )
         entry = talk.ledger.cut()
         done = entry.done
         talk.fail(entry, no.sqlstate)
@@ -314,8 +357,7 @@ class Results:
         if kind == framing.ERROR:
             return self._error(data[pos + HEADER : end])
         if kind == framing.NOTICE:
-            veiled = bool(ledger.entries) and _veiled(ledger.entries[0])
-            return build.message(b"N", scrub(data[pos + HEADER : end], notice=True)) if veiled else None
+            return self._notice(data[pos + HEADER : end])
         if kind == framing.NOTIFICATION:
             return None
         if kind not in b"DdTtV":
@@ -327,12 +369,19 @@ class Results:
             ended = self._talk.meter.take(entry, 1, size)
             if ended is not None:
                 return self._end_statement(ended)
+        if self._shown is not None and kind in (DATA_ROW, COPY_DATA, FUNCTION_RESULT):
+            self._row = (entry.n + entry.done, max(1, entry.rows))
+            self._shown.part(*self._row, data[pos:end], more=True)
         return None
 
     def _stream(self, data: bytes, parts: list[bytes]) -> int:
         """More of a message that is too long to hold; returns where it ends in `data`."""
         step = min(self._rest, len(data))
         self._rest -= step
+        if self._shown is not None and self._row[0]:
+            self._shown.part(*self._row, data[:step], more=self._rest > 0)
+            if not self._rest:
+                self._row = (0, 0)
         parts.append(b"" if self._dropping else data if step == len(data) else data[:step])
         if not self._rest:
             self._dropping = False

@@ -41,20 +41,42 @@ WITHHELD: Final = "the database reported an error whose text is withheld: it may
 WITHHELD_NOTICE: Final = "a message of the database is withheld: it may hold values that this policy hides"
 
 
-def scrub(body: bytes, *, notice: bool = False) -> bytes:
+NAMES_ONLY: Final = frozenset(
+    (
+        "08006", "25006", "25P02", "40001", "40P01", "42501", "42702", "42703", "42704", "42803", "42883", "42P01",
+        "42P02", "53300", "55P03", "57014", "57P01", "57P02", "57P03", "57P05",
+    )
+)  # fmt: skip
+"""SQLSTATEs whose texts repeat names at the most, and no constant of the statement either."""
+NOT_KEPT: Final = "(not kept: it may repeat values)"
+
+
+def bare(body: bytes) -> bytes:
+    """The field list for a record that holds no values."""
+    return scrub(body, notice=True, about=NAMES_ONLY, withheld=NOT_KEPT)
+
+
+def scrub(
+    body: bytes,
+    *,
+    notice: bool = False,
+    about: frozenset[str] = ABOUT_THE_STATEMENT,
+    withheld: str = "",
+) -> bytes:
     """The field list that the client may read, of an ErrorResponse or NoticeResponse of such a statement."""
     fields = upstream.fields(body)
     values = dict(fields)
     if ord("M") not in values:  # too long to be held whole
         fields.append((ord("M"), b""))
     of_code = ord("W") in values or values.get(ord("R")) == RAISED
-    if not of_code and values.get(ord("C"), b"")[:2].decode("ascii", "replace") in ABOUT_THE_STATEMENT:
+    code = values.get(ord("C"), b"").decode("ascii", "replace")
+    if not of_code and (code[:2] in about or code in about):
         return body
     found = None if of_code else TEMPLATES.match(values.get(ord("M"), b"").decode("utf-8", "replace"))
-    text = found[1] if found else WITHHELD_NOTICE if notice else f"daypass: {WITHHELD}"
+    text = found[1] if found else withheld or (WITHHELD_NOTICE if notice else f"daypass: {WITHHELD}")
     parts = [
-        bytes((code,)) + (text.encode() if code == ord("M") else value) + b"\0"
-        for code, value in fields
-        if code in PLAIN
+        bytes((field,)) + (text.encode() if field == ord("M") else value) + b"\0"
+        for field, value in fields
+        if field in PLAIN
     ]
     return b"".join(parts) + b"\0"

@@ -72,7 +72,7 @@ async def begin(
         )  # fmt: skip
         log.info("agreement_accepted", session=name, grant=grant.id, agreement=text.name, sha256=text.sha256)
 
-    signs = SigningJudge(judge.policy, Limits(idle=judge.limits.idle))
+    signs = SigningJudge(judge.policy, Limits().model_copy(update={"idle": judge.limits.idle}))
     signs.waits_for = unsigned[0].title
 
     def waits_for(words: str) -> None:

@@ -44,6 +44,7 @@ class Simple:
             return self._answers.too_long(long, not_kept(stop - pos + HEADER, digest), extended=False)
         judgement = talk.judgement(sql)
         held = self._waiting(sql, judgement) if judgement.allowed and not judgement.plain else None
+        talk.asked = None
         limited = talk.limited(judgement) if judgement.allowed and held is None else None
         if limited is not None:
             judgement = limited_by(limited, judgement)
@@ -53,6 +54,7 @@ class Simple:
             talk.record(None, protocol="simple", sql=sql.decode("utf-8", "surrogateescape"))
         for statement in statements:
             talk.record(statement, protocol="simple")
+        talk.plan(first)
         if held is not None:
             return self._answers.held(held, range(first, talk.n + 1), extended=False)
         if limited is not None:

@@ -16,9 +16,13 @@ from proxy.policy.judge import Judges
 from proxy.policy.judgement import Judgement, Statement
 from proxy.session.budget import FREE, Ended, Meter, Spent
 from proxy.session.cost import Costs
+from proxy.session.keeping import COUNTS, DEFAULT, Keeping
+from proxy.session.literals import Literals
 from proxy.session.names import SETTLED, Names, Portal, Prepared
 from proxy.session.refusals import Refusal, refusal
+from proxy.session.shown import Shown, types_of
 from proxy.wire.ledger import Ledger, Owed
+from proxy.wire.upstream import Report, report
 from recorder import events
 from recorder.forms import Form
 
@@ -84,6 +88,7 @@ class Aids:
     heavy: Callable[[Judges, bytes, tuple[int, ...]], Awaitable[Judgement]] | None = None
     costs: Costs | None = None
     own: Callable[[str], str] = str
+    keeping: Keeping = DEFAULT
     hold: Callable[[Statement, list[Any] | None], Awaitable[Refusal | None]] | None = None
 
 
@@ -93,14 +98,17 @@ class Talk:
     __slots__ = (
         "active",
         "answered",
+        "asked",
         "began",
         "costs",
+        "counted",
         "decision",
         "end",
         "heavy",
         "hold",
         "judge",
         "ledger",
+        "literals",
         "meter",
         "monotonic",
         "n",
@@ -108,13 +116,16 @@ class Talk:
         "observe",
         "octets",
         "own",
+        "planned",
         "recorded",
         "recording",
         "refused",
         "rows",
+        "shown",
         "stop",
         "tally",
         "tx",
+        "types",
         "waits",
     )
 
@@ -162,6 +173,20 @@ class Talk:
         """Called when what the gate committed is on the disk, or will never be."""
         self.answered: tuple[Judges, bytes, Judgement] | None = None
         """A verdict that was waited for and may be too large for the judge to keep."""
+        self.types = types_of(judge)
+        keeping = aids.keeping
+        self.counted = keeping.level >= COUNTS
+        """Whether the record says how many rows there were."""
+        self.shown = Shown(keeping, recording, self.types) if keeping.level > COUNTS else None
+        """Records what the client is shown of results; None where they are only counted."""
+        self.literals: Literals | None = None
+        """Takes the values out of texts, where the record may not hold them."""
+        if keeping.literals != "keep":
+            self.literals = Literals(hashed=keeping.literals == "hash", key=keeping.key)
+        self.asked: float | None = None
+        """What the text that was asked about last is expected to cost."""
+        self.planned: dict[int, float] = {}
+        """The same by the numbers of statements that have no outcome yet."""
 
     def judgement(self, sql: bytes, types: tuple[int, ...] = ()) -> Judgement:
         """The verdict on a text. Raises Pause where it takes so long that others would have to wait for it."""
@@ -202,6 +227,7 @@ class Talk:
         """The limit that does not let these statements begin, None where they may. Raises Pause to ask for a plan."""
         if self.meter.unlimited or self.observe:
             return None
+        self.asked = None
         limit = self.meter.limits.plan_cost
         kinds = tuple(statement.kind for statement in judgement.statements)
         if limit is not None and self.costs is not None and not FREE.issuperset(kinds):
@@ -209,6 +235,8 @@ class Talk:
             if cost is None:
                 costs = self.costs
                 raise Pause(lambda: costs.ask(judgement.forward, types))
+            if not judgement.veiled and not cost.problem:
+                self.asked = cost.units
             if ended := cost.over(limit, veiled=judgement.veiled):
                 return ended
         return self.meter.admit(kinds, self.monotonic())
@@ -294,11 +322,16 @@ class Talk:
         portal: str | None,
         kind: str,
     ) -> events.Statement:
+        literals = self.literals
         if statement is None:
+            if literals is not None:
+                sql = literals.text(sql) or ""
             return events.Statement(
                 n=n, sql=sql, params=params, verdict="allow", rule=None, rewritten=None, kind=kind or "empty",
                 protocol=protocol, name=name, portal=portal, tx=STATUS[self.tx],
             )  # fmt: skip
+        if literals is not None:
+            statement = literals.statement(statement)
         return events.Statement(
             n=n,
             sql=statement.sql,
@@ -317,12 +350,22 @@ class Talk:
             columns=statement.columns,
         )
 
-    def outcome(self, entry: Owed, n: int, sqlstate: str | None, tag: str | None) -> None:
-        """Record how statement `n` ended, with the rows that `entry` has counted since the one before."""
-        self.rows += entry.rows
-        self.octets += entry.octets
+    def plan(self, first: int) -> None:
+        """The statements from number `first` on are those of the text that was asked about."""
+        if self.asked is not None:
+            for n in range(first, self.n + 1):
+                self.planned[n] = self.asked
+
+    def outcome(self, entry: Owed, n: int, sqlstate: str | None, tag: str | None, told: Report | None = None) -> None:
+        """Record how statement `n` ended, with the rows that `entry` has counted since the one before. `told` is the
+        server's error as the client reads it."""
         self.tally.rows += entry.rows
         now = self.monotonic()
+        if not self.counted:
+            entry.rows = entry.octets = 0
+            tag = None if tag is None else tag.rstrip("0123456789 ")
+        self.rows += entry.rows
+        self.octets += entry.octets
         self.recording.append(
             events.Outcome(
                 n=n,
@@ -331,21 +374,54 @@ class Talk:
                 ms=round((now - entry.started) * 1000, 3),
                 sqlstate=sqlstate,
                 tag=tag,
+                counted=self.counted,
+                first_ms=round((entry.first - entry.started) * 1000, 3) if entry.first else None,
+                plan_cost=self.planned.pop(n, None) if self.planned else None,
+                digest=self.shown.ended(n) if self.shown is not None else None,
+                error=told.text if told is not None else "",
+                detail=told.detail if told is not None else "",
+                hint=told.hint if told is not None else "",
+                position=told.position or None if told is not None else None,
             )
         )
         entry.rows = entry.octets = 0
+        entry.first = 0.0
         entry.started = self.active = now
 
-    def fail(self, entry: Owed, sqlstate: str) -> None:
-        """Every statement of `entry` that has not ended yet ends with `sqlstate`."""
-        if entry.n:
-            for n in range(entry.n + entry.done, entry.n + entry.count):
-                self.outcome(entry, n, sqlstate, None)
-            entry.done = entry.count
+    def fail(self, entry: Owed, sqlstate: str, told: Report | None = None) -> bool:
+        """Every statement of `entry` that has not ended yet ends with `sqlstate`, the first of them with the error that
+        the client was `told`; returns whether there was one."""
+        if not entry.n or entry.done >= entry.count:
+            return False
+        for n in range(entry.n + entry.done, entry.n + entry.count):
+            self.outcome(entry, n, sqlstate, None, told)
+            told = None
+        entry.done = entry.count
+        return True
+
+    def told(self, body: bytes) -> Report:
+        """An error or notice that the client reads, for the record."""
+        return report(body) if self.literals is None else self.literals.told(body)
+
+    def note(self, told: Report) -> None:
+        """Record what the server told the client beside the answers to statements."""
+        self.recording.append(
+            events.Notice(
+                severity=told.severity,
+                sqlstate=told.sqlstate,
+                text=told.text,
+                detail=told.detail,
+                hint=told.hint,
+                source="server",
+            )
+        )
 
     def denied(self, n: int, sqlstate: str, rule: str) -> None:
         """Record that statement `n` was refused and never sent."""
         self.refused += 1
         denied = self.tally.denied
         denied[rule] = denied.get(rule, 0) + 1
-        self.recording.append(events.Outcome(n=n, rows=0, bytes=0, ms=0.0, sqlstate=sqlstate, sent=False))
+        cost = self.planned.pop(n, None) if self.planned else None
+        self.recording.append(
+            events.Outcome(n=n, rows=0, bytes=0, ms=0.0, sqlstate=sqlstate, sent=False, plan_cost=cost)
+        )

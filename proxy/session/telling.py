@@ -15,11 +15,14 @@ from recorder.events import AccessEvent, Event, GrantEvent
 from recorder.journal import append_installation
 
 
-def teller(directory: Path, now: Callable[[], datetime], where: str = "") -> Callable[[str, dict[str, Any]], None]:
-    """An `emit` for access that writes into the recordings folder. `where`: from where the step is taken."""
+def teller(
+    directory: Path, now: Callable[[], datetime], where: str = "", installation: str | None = None
+) -> Callable[[str, dict[str, Any]], None]:
+    """An `emit` for access that writes into the recordings folder, which is that of `installation` and of no other.
+    `where`: from where the step is taken."""
 
     def emit(action: str, detail: dict[str, Any]) -> None:
-        append_installation(directory, event_of(action, detail, where), now)
+        append_installation(directory, event_of(action, detail, where), now, installation=installation)
 
     return emit
 

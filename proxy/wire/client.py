@@ -100,6 +100,21 @@ def bind(data: bytes, pos: int, stop: int) -> Bind:
     return portal, statement, formats, values
 
 
+def result_formats(data: bytes, pos: int, stop: int) -> tuple[int, ...]:
+    """The result formats at the end of a Bind that `bind` has read: none (all text), one for all, or one each."""
+    for _ in range(2):
+        _, pos = _string(data, pos, stop)
+    pos += 2 + 2 * _u16(data, pos)
+    count = _u16(data, pos)
+    pos += 2
+    for _ in range(count):
+        size = _i32(data, pos)
+        pos += 4 + max(0, size)
+    count = _u16(data, pos)
+    formats: tuple[int, ...] = Struct(f">{count}H").unpack_from(data, pos + 2)
+    return formats
+
+
 def execute(data: bytes, pos: int, stop: int) -> bytes:
     """The portal that an Execute names. Its row limit is the server's business."""
     if stop - pos == 5 and not data[pos]:

@@ -59,11 +59,12 @@ class Owed:
     """One entry. What the session keeps with it (`n` and below) means nothing here.
 
     `n` is the number of the first statement that this message runs (0: none), `count` how many it runs, `done` how
-    many of them have ended; `rows` and `octets` count for the statement that is running now; `started` is
-    monotonic seconds; `undo` and `judgement` belong to the session.
+    many of them have ended; `rows` and `octets` count for the statement that is running now; `started` is when it
+    began and `first` when its first rows had come (0: not yet), monotonic seconds; `undo` and `judgement` belong to the
+    session.
     """
 
-    __slots__ = ("count", "done", "judgement", "kind", "n", "octets", "reply", "rows", "started", "undo")
+    __slots__ = ("count", "done", "first", "judgement", "kind", "n", "octets", "reply", "rows", "started", "undo")
 
     def __init__(self, kind: int, n: int = 0, started: float = 0.0, undo: Any = None, judgement: Any = None) -> None:
         self.kind = kind
@@ -75,6 +76,7 @@ class Owed:
         self.done = 0
         self.rows = 0
         self.octets = 0
+        self.first = 0.0
         self.reply = b""
 
     def __repr__(self) -> str:

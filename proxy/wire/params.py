@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from ipaddress import ip_address
@@ -19,7 +19,7 @@ from struct import Struct, error
 from typing import Any, Final
 from uuid import UUID
 
-from proxy.wire.types import ELEMENTS, NAMES
+from proxy.wire.types import BUILT_IN, ELEMENTS, Types
 
 LONGEST_RECORDED: Final = 64 * 1024
 _EPOCH_DAY: Final = date(2000, 1, 1)
@@ -40,21 +40,21 @@ OIDS: Final = (24, 28, 29, 2202, 2203, 2204, 2205, 2206, 3734, 3769, 4089, 4096,
 
 
 def decode_all(
-    values: Sequence[bytes | None], formats: Sequence[int], types: Sequence[int], names: Mapping[int, str] = NAMES
+    values: Sequence[bytes | None], formats: Sequence[int], types: Sequence[int], own: Types = BUILT_IN
 ) -> list[Any]:
     """All values of one Bind. `formats` as Bind has them: none (all text), one for all, or one each."""
     shared = formats[0] if len(formats) == 1 else 0
     several = formats if len(formats) > 1 else ()
     return [
-        decode(value, several[i] if i < len(several) else shared, types[i] if i < len(types) else 0, names)
+        decode(value, several[i] if i < len(several) else shared, types[i] if i < len(types) else 0, own)
         for i, value in enumerate(values)
     ]
 
 
 def decode(
-    value: bytes | None, format_code: int, oid: int, names: Mapping[int, str] = NAMES, longest: int = LONGEST_RECORDED
+    value: bytes | None, format_code: int, oid: int, own: Types = BUILT_IN, longest: int = LONGEST_RECORDED
 ) -> Any:
-    """One value as something JSON can hold; `names` are those of types that are not decoded. Never raises."""
+    """One value as something JSON can hold; `own` tells of the database's own types. Never raises."""
     if value is None:
         return None
     if len(value) > longest:
@@ -68,11 +68,13 @@ def decode(
         element = ELEMENTS.get(oid)
         if element is not None:
             return _array(value, element)
+        if oid in own.textual:
+            return value.decode()
     except (ValueError, OverflowError, IndexError, error):
         pass
     found: dict[str, Any] = {"type": oid}
-    if oid in names:
-        found["name"] = names[oid]
+    if oid in own.names:
+        found["name"] = own.names[oid]
     found["hex"] = value.hex()
     return found
 

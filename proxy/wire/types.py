@@ -6,6 +6,7 @@ Source: PostgreSQL `src/include/catalog/pg_type.dat`; a test holds the table aga
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 # oid:name:oid of its array type, 0 for none
@@ -40,5 +41,19 @@ def _read() -> tuple[dict[int, str], dict[int, int]]:
 
 NAMES, ELEMENTS = _read()
 """The name of each type, such as `int4` and `int4[]`; the type of each array's elements."""
-OWN: Final = 16_384
-"""From here on a type is a database's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Types:
+    """What is known of types: the name of each, and which of them are text in binary format as well."""
+
+    names: dict[int, str]
+    textual: frozenset[int] = frozenset()
+
+
+BUILT_IN: Final = Types(NAMES)
+
+
+def with_own(names: dict[int, str], textual: frozenset[int]) -> Types:
+    """Postgres's own types together with those of a database."""
+    return Types({**NAMES, **names}, textual)

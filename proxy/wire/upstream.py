@@ -36,6 +36,7 @@ class Report:
     text: str
     hint: str
     position: int
+    detail: str = ""
 
     @property
     def fatal(self) -> bool:
@@ -67,6 +68,7 @@ def report(body: bytes) -> Report:
         text=values.get("M", ""),
         hint=values.get("H", ""),
         position=int(position) if position.isascii() and position.isdigit() and len(position) < 10 else 0,
+        detail=values.get("D", ""),
     )
 
 
@@ -117,6 +119,35 @@ def key(body: bytes, longest: int = 256) -> tuple[int, bytes]:
     if not 8 <= len(body) <= 4 + longest:
         raise ProtocolViolation("invalid backend key data")
     return _U32(body)[0], body[4:]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One column of a RowDescription; format 1 is binary."""
+
+    name: str
+    oid: int
+    format: int
+
+
+def row_description(body: bytes) -> list[Field] | None:
+    """The columns of a RowDescription; None when it is malformed."""
+    found: list[Field] = []
+    pos, end = 2, len(body)
+    while pos < end:
+        nul = body.find(0, pos)
+        if nul < 0 or nul + 19 > end:
+            return None
+        name = body[pos:nul].decode("utf-8", "backslashreplace")
+        found.append(Field(name, _U32(body, nul + 7)[0], body[nul + 18]))
+        pos = nul + 19
+    return found if len(found) == int.from_bytes(body[:2], "big") else None
+
+
+def notification(body: bytes) -> tuple[int, str, bytes]:
+    """(process id, channel, payload) of a NotificationResponse, as far as it makes sense."""
+    words = body[4:].split(b"\0")
+    return int.from_bytes(body[:4], "big"), words[0].decode("utf-8", "backslashreplace"), b"".join(words[1:2])
 
 
 def parameter_types(body: bytes) -> tuple[int, ...]:

@@ -157,6 +157,10 @@ async def test_accepting_twice_in_psql_is_once_and_paper_adds(agreements: Agreem
     )
     assert (paper.file_name, paper.file_sha256) == ("scan.pdf", hashlib.sha256(b"%PDF").hexdigest())
     assert len(await agreements.all("jo")) == 2
+    assert await agreements.paper(paper.id) == ("scan.pdf", b"%PDF")
+    for other in ("a-00000000", "\u00e9", (await agreements.all("jo"))[0].id + "x"):
+        with pytest.raises(AgreementError, match="no acceptance"):
+            await agreements.paper(other)
     with pytest.raises(AgreementError, match="larger than 16 MiB"):
         await agreements.accept(
             text, person="jo", name="Jo Doe", how="paper", address="", by="root", file=("x", b"0" * (LONGEST_FILE + 1))

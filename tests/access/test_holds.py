@@ -94,6 +94,12 @@ async def test_it_leaves_waiting_once(holds: Holds, clock: FakeClock) -> None:
     assert {one.state for one in await holds.all(waiting=False)} == {"denied", "cancelled", "waiting"}
 
 
+async def test_what_was_asked_for_can_be_taken_away(holds: Holds) -> None:
+    hold = await ask(holds)
+    await holds.put_text(hold.id, "select $1")
+    assert (await holds.get(hold.id)).sql == "select $1"
+
+
 async def test_an_unknown_hold(holds: Holds) -> None:
     for id in ("h-nothing0", "", "h-\x00"):
         with pytest.raises(GrantNotFound):

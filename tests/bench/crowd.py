@@ -38,15 +38,15 @@ POLICY = {
 }
 
 
-@contextlib.contextmanager
-def daypass(port: int, password: str, user: str, home: Path) -> Iterator[Target]:
-    """daypass in front of the server at `port`."""
+def configured(port: int, password: str, user: str, home: Path, *, workers: int = 1) -> Served:
+    """daypass in front of the server at `port`, not started."""
     folder = home / "daypass"
     initialised(folder)
     config = yaml.safe_load((folder / "config.yaml").read_text())
     config["listen"] = {"host": "127.0.0.1", "port": 0, "tls": {"mode": "disable"}}
     config["metrics"] = {"host": "127.0.0.1", "port": 0}
     config["limits"] = {"connections": 6000}
+    config["workers"] = workers
     credential = {"mode": "shared", "user": user, "password_env": "BENCH_PASSWORD"}
     entry = {"host": "127.0.0.1", "port": port, "dbname": "postgres", "tls": "disable", "credential": credential}
     config["databases"] = {"bench": entry}
@@ -54,7 +54,13 @@ def daypass(port: int, password: str, user: str, home: Path) -> Iterator[Target]
     for example in (folder / "policies").glob("*.yaml"):
         example.unlink()
     (folder / "policies" / "bench.yaml").write_text(yaml.safe_dump(POLICY))
-    served = Served(folder, home, {"BENCH_PASSWORD": password})
+    return Served(folder, home, {"BENCH_PASSWORD": password})
+
+
+@contextlib.contextmanager
+def daypass(port: int, password: str, user: str, home: Path) -> Iterator[Target]:
+    """daypass in front of the server at `port`."""
+    served = configured(port, password, user, home)
     try:
         served.start()
         grant = served.grant(

@@ -63,9 +63,12 @@ async def killed(house: House, login: tuple[str, str], point: int, delay: float)
 
 
 @pytest.mark.slow
-def test_kill_9_at_random_points_loses_nothing(make_house: Callable[..., House], figure: Figure) -> None:
+@pytest.mark.parametrize("durability", ["write", "fsync"])
+def test_kill_9_at_random_points_loses_nothing(
+    make_house: Callable[..., House], figure: Figure, durability: str
+) -> None:
     chance = random.Random(SEED)
-    house = make_house().start()
+    house = make_house(recording={"durability": durability}).start()
     login = house.grant()
     log = ServerLog(house.pg)
     statements = rounds = 0
@@ -97,7 +100,7 @@ def test_kill_9_at_random_points_loses_nothing(make_house: Callable[..., House],
     assert states.count("interrupted") >= POINTS
     assert states.count("damaged") == 0
     figure(
-        f"kill -9 of the proxy, {SESSIONS} busy sessions",
+        f"kill -9 of the proxy, {SESSIONS} busy sessions, {durability}",
         f"{POINTS} random points, {statements:,} statements executed, {states.count('interrupted'):,} recordings cut",
         "0 lost, 0 damaged",
         "0",

@@ -10,6 +10,7 @@ import pytest
 
 from proxy.demo.postgres import PostgresServer
 from tests.live.house import House
+from tests.live.signing import signing_house
 from tests.support.postgres import Servers, bindirs, drop_roles
 
 
@@ -44,3 +45,12 @@ def house_of_module(tmp_path_factory: pytest.TempPathFactory, pg_servers: Any) -
 def house(house_of_module: House) -> House:
     """The running House of this module."""
     return house_of_module
+
+
+@pytest.fixture(scope="module")
+def house_of_signing(tmp_path_factory: pytest.TempPathFactory, pg_servers: Any) -> Iterator[House]:
+    """One running House whose policies ask for agreements, for all tests of a module."""
+    house = signing_house(tmp_path_factory.mktemp("house"), pg_servers.get(bindirs()[0]))
+    house.start()
+    yield house
+    house.hurry()

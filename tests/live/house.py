@@ -79,6 +79,7 @@ class House:
                 }
             },
             "metrics": {"host": "127.0.0.1", "port": 0},
+            "recording": {"compress": "none"},  # tests read the lines themselves, also minutes later
             **settings,
         }
         # JSON is YAML.
@@ -110,7 +111,7 @@ class House:
                 env={**os.environ, "SHOP_PASSWORD": password},
                 preexec_fn=prepare,  # noqa: PLW1509 - no other thread runs while a test starts it
             )
-        ready = self.wait_log("ready", after=began, timeout=20)
+        ready = self.wait_log("ready", after=began, timeout=60)
         self.port, self.metrics_port = ready["port"], ready["metrics_port"]
         return self
 

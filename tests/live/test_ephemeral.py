@@ -17,6 +17,7 @@ import pytest
 
 from proxy.demo.postgres import PostgresServer
 from tests.live.house import House, until
+from tests.live.signing import SIGN, policy, publish, shown
 from tests.support.postgres import drop_roles, fresh_database, load_shop
 
 
@@ -271,5 +272,25 @@ def test_a_table_that_changes_and_changes_back(
         )
         owner.execute("alter table app.customers drop nickname")
     assert all_see(before)
+    house.revoke(login[0])
+    assert gone(house)
+
+
+def test_a_signing_session_has_no_role(make_house: Callable[..., House], pg: PostgresServer) -> None:
+    house = ephemeral(make_house, pg)
+    (house.folder / "agreements").mkdir()
+    publish(house, "nda", "Behave.\n")
+    house.write_policy("signed", policy("signed", "nda"))
+    house.wait_log("policies_loaded", after=len((house.folder / "serve.log").read_bytes()), timeout=10)
+    login = house.grant(policy="signed")
+    with psycopg.connect(house.dsn(login), autocommit=True) as conn:
+        assert "Behave." in shown(conn)
+    assert not [role for role in our_roles(house) if login[0].removeprefix("g-") in role]
+    with psycopg.connect(house.dsn(login), autocommit=True) as conn:
+        shown(conn)
+        conn.execute(SIGN)
+    with psycopg.connect(house.dsn(login), autocommit=True) as conn:
+        assert conn.execute("select count(*) from orders").fetchone()
+    assert [role for role in our_roles(house) if login[0].removeprefix("g-") in role]
     house.revoke(login[0])
     assert gone(house)

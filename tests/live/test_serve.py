@@ -101,7 +101,7 @@ def test_a_second_server_on_the_same_folder_refuses(make_house: Callable[..., Ho
     ("change", "words"),
     [
         ({"metrics": {"prot": 1}}, "prot"),
-        ({"recording": {"results": "full"}}, "results"),
+        ({"recording": {"results": "all"}}, "results"),
         ({"listen": {"tls": {"mode": "require", "cert": "nowhere.pem", "key": "tls/key.pem"}}}, "nowhere.pem"),
     ],
 )

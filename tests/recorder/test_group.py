@@ -1,7 +1,12 @@
 """Group commit: one sync for all who wait, nobody told too early, and a sync that failed never tried again."""
 
+import json
 import os
+import random
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -131,7 +136,7 @@ def test_a_write_ahead_file_that_fails_ends_all_sessions_in_order(recorder: Reco
     assert all(recording.broken is not None for recording in recordings)
     assert not recorder.healthy()
     with pytest.raises(RecordError, match=r"write-ahead|cannot write"):
-        recordings[2].commit() or recordings[2].flush()
+        recordings[2].commit()
     for recording in recordings:
         recording.close(end())
     hand.settle(recorder)
@@ -219,6 +224,95 @@ def test_a_second_server_of_the_folder_has_files_of_its_own(tmp_path: Path, hand
     group.close(whole=True)
     assert len(list((tmp_path / ".ahead").iterdir())) == 2
     recorder.close()
+
+
+WRITER = """
+import asyncio, os, sys
+from datetime import UTC, datetime
+from pathlib import Path
+from recorder.journal import Recorder, Turns
+from tests.recorder.support import end, outcome, start, statement
+
+
+async def session(recorder, number):
+    loop = asyncio.get_running_loop()
+    for life in range(1000):
+        opened = loop.create_future()
+        name = f"{os.getpid()}-{number}-{life}"
+        recorder.open_soon(name, start(name), opened.set_result)
+        recording = await opened
+        for n in range(1, 4 + number * 4):
+            recording.append(statement(n, f"select {n} /* " + "x" * (n * 50) + " */"))
+            told = loop.create_future()
+            if not recording.commit(lambda: told.set_result(None)):
+                await told
+            assert recording.broken is None, recording.broken
+            print(name, n, flush=True)
+            recording.append(outcome(n))
+        if life % 3:
+            recording.close(end())
+
+
+async def main():
+    loop = asyncio.get_running_loop()
+    recorder = Recorder(
+        Path(sys.argv[1]), durability="fsync", now=lambda: datetime.now(UTC),
+        turns=Turns(loop.call_soon, loop.call_soon_threadsafe),
+    )
+    recorder._common.group._size = 60_000
+    sessions = [asyncio.ensure_future(session(recorder, number)) for number in range(8)]
+    while True:
+        await asyncio.sleep(0.05)
+        recorder.flush_all()
+        recorder.checkpoint()
+
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("points", [3, pytest.param(200, marks=pytest.mark.slow)])
+def test_kill_9_in_the_middle_of_groups(tmp_path: Path, points: int) -> None:
+    """What the killed process was told of is there, and nothing is called damaged, before anybody recovers or after."""
+    chance = random.Random(points)
+    said: dict[str, set[int]] = {}
+    for _ in range(points):
+        process = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(chance.uniform(0.0, 0.3))
+        process.kill()
+        rest = process.stdout.read()
+        process.stdout.close()
+        process.wait()
+        new: dict[str, set[int]] = {}
+        for line in rest.decode().splitlines()[:-1]:  # the last one may be half a line
+            id_, _, number = line.partition(" ")
+            new.setdefault(id_, set()).add(int(number))
+        said |= new
+        for id_, numbers in new.items():
+            (path,) = tmp_path.glob(f"*/*/{id_}.jsonl")
+            assert numbers <= told_in(path)
+        if points < 10:
+            assert verify(tmp_path).ok
+    report = verify(tmp_path)
+    assert report.ok, report.to_dict()
+    Recorder(tmp_path, now=Ticker()).close()
+    report = verify(tmp_path)
+    assert report.ok, report.to_dict()
+    assert {"interrupted", "open"} <= {checked.state for checked in report.recordings}
+    assert len(said) >= points
+    assert sum(map(len, said.values())) > points
+    assert not list((tmp_path / ".ahead").iterdir())
+    for id_, numbers in said.items():
+        (path,) = tmp_path.glob(f"*/*/{id_}.jsonl")
+        assert numbers <= told_in(path)
+
+
+def told_in(path: Path) -> set[int]:
+    """The numbers of the statements in a recording."""
+    lines = [line for line in path.read_bytes().splitlines() if b'"event":"statement"' in line and line.endswith(b"}")]
+    return {json.loads(line)["n"] for line in lines}
 
 
 def test_without_a_loop_every_flush_syncs_its_own_file(tmp_path: Path) -> None:

@@ -309,3 +309,24 @@ def test_appending_writes_nothing_and_flushing_everything(recorder: Recorder) ->
     assert recording.path.read_bytes().count(b"\n") == 1005
     recording.close(SessionEnd(reason="client", detail="bye", statements=1000))
     assert verify(recorder.directory).ok
+
+
+def test_a_name_that_is_in_the_log_stays_true_when_its_head_cannot_be_written(recorder: Recorder) -> None:
+    """The log has the recording's name, so its file must not go: that would be called missing for ever."""
+    play(recorder, "s-1").close(end())
+    real = os.dup(recorder._node._head_fd)
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, recorder._node._head_fd)
+    os.close(full)
+    with pytest.raises(RecordError, match="beside"):
+        recorder.open("s-2", start("s-2"))
+    os.dup2(real, recorder._node._head_fd)
+    os.close(real)
+    assert not recorder.healthy()
+    assert verify(recorder.directory).ok
+    recorder.checkpoint()
+    assert recorder.healthy()
+    play(recorder, "s-3").close(end())
+    report = verify(recorder.directory)
+    assert report.ok, report.to_dict()
+    assert {c.id: c.state for c in report.recordings}["s-2"] == "interrupted"

@@ -30,7 +30,7 @@ class Wall:
 def test_a_round_does_what_is_due(tmp_path: Path) -> None:
     wall, shipped = Wall(), list[bytes]()
     recorder = Recorder(tmp_path, now=wall)
-    upkeep = Upkeep(tmp_path, form=Form(), retain=30 * 86_400.0, now=wall, ship=shipped.append)
+    upkeep = Upkeep(tmp_path, form=Form(), retain=30 * 86_400.0, now=wall, ships=[shipped.append])
     play(recorder).close(end())
     done = upkeep.round()
     assert (done.packed, done.deleted) == ([], [])
@@ -85,6 +85,18 @@ def test_a_stopped_one_leaves_all_as_it_is(tmp_path: Path) -> None:
     upkeep.last_words()
 
 
+def test_one_that_cannot_be_reached_keeps_nothing_from_the_others(tmp_path: Path) -> None:
+    def away(note: bytes) -> None:
+        raise OSError("no route")
+
+    sealed(tmp_path, "s-1")
+    shipped: list[bytes] = []
+    upkeep = Upkeep(tmp_path, form=Form(), retain=None, now=Wall(), ships=[shipped.append, away, shipped.append])
+    with pytest.raises(OSError, match="no route"):
+        upkeep.round()
+    assert len(shipped) == 2
+
+
 class TestWitness:
     """Beside the state lies the newest checkpoint: a folder that was put back does not fit it, and never will."""
 
@@ -100,7 +112,7 @@ class TestWitness:
         return folder, file
 
     def serve(self, folder: Path, file: Path) -> None:
-        Upkeep(folder, form=Form(), retain=None, now=Wall(), ship=Witness(file, folder)).round()
+        Upkeep(folder, form=Form(), retain=None, now=Wall(), ships=[Witness(file, folder)]).round()
 
     def kinds(self, folder: Path, file: Path) -> list[str]:
         report = verify(folder, checkpoints=[Given(str(file), file.read_bytes())])

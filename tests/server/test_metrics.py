@@ -18,6 +18,7 @@ def process(*, sessions: int, recording: bool = True, known: bool = True, denied
         dropped=lambda: 2,
         ready=lambda: recording and known,
         recording=lambda: recording,
+        clock=lambda: 0.0,
         free=lambda: 1000 * sessions,
         reserved=lambda: 100 * sessions,
         syncs=lambda: sessions,

@@ -13,6 +13,7 @@ from proxy.access.holds import Hold, Holds
 from proxy.access.model import Grant
 from proxy.access.store import Store, StoreError
 from proxy.session.holding import OVERTIME, Holding
+from proxy.session.keeping import DEFAULT, Keeping
 from proxy.session.talk import Aids
 from proxy.wire import build
 from tests.session.conftest import READER
@@ -62,10 +63,13 @@ def desk(make_play: Callable[..., Playbook], store: Store) -> Desk:
     return make_desk(make_play, store, HELD)
 
 
-def make_desk(make_play: Callable[..., Playbook], store: Store, policy: str) -> Desk:
+def make_desk(make_play: Callable[..., Playbook], store: Store, policy: str, keeping: Keeping = DEFAULT) -> Desk:
     held: list[Holding] = []
     play: Playbook = make_play(
-        policy, aids=Aids(hold=lambda statement, values: held[0].approval(play.relay, grant, statement, values))
+        policy,
+        aids=Aids(
+            hold=lambda statement, values: held[0].approval(play.relay, grant, statement, values), keeping=keeping
+        ),
     )
     grant: Grant = a_grant(play)
     held.append(Holding(Holds(store, play.clock, None, {"owners": ["olga"]}), play.clock))
@@ -90,6 +94,18 @@ async def test_it_waits_is_approved_and_runs(desk: Desk) -> None:
     assert play.recorded("hold")[1]["by"] == "olga"
     play.upstream(complete("SELECT 0"), IDLE)
     assert play.outcomes() == [(1, 0, None, "SELECT 0")]
+
+
+async def test_a_record_without_values_holds_none_of_what_waits(
+    make_play: Callable[..., Playbook], store: Store
+) -> None:
+    desk = make_desk(make_play, store, HELD, Keeping(literals="drop"))
+    desk.play.client(build.query(b"select name from customers where name = 'Ada'"))
+    (hold,) = await desk.waiting()
+    assert "'Ada'" in hold.sql  # who decides has to see it
+    await desk.decide()
+    assert desk.play.recorded("hold")[0]["sql"] == "select name from customers where name = '…'"
+    assert "Ada" not in str(desk.play.recorded())
 
 
 async def test_each_run_is_asked_for(desk: Desk) -> None:

@@ -12,6 +12,8 @@ down_revision = "0003"
 def upgrade() -> None:
     time = sa.DateTime(timezone=True)
     for column in (
+        sa.Column("kept_verifier", sa.Text),
+        sa.Column("token_used_at", time),
         sa.Column("request", sa.Text),
         sa.Column("terms", sa.Text, nullable=False, server_default="{}"),
         sa.Column("stage", sa.Text, nullable=False, server_default="active"),
@@ -78,7 +80,7 @@ def upgrade() -> None:
     op.create_table(
         "agreement_texts",
         sa.Column("sha256", sa.Text, primary_key=True),
-        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("name", sa.Text, primary_key=True),
         sa.Column("version", sa.Text, nullable=False),
         sa.Column("text", sa.Text, nullable=False),
         sa.Column("first_seen", time, nullable=False),
@@ -102,18 +104,6 @@ def upgrade() -> None:
         sa.Column("revoked_at", time),
         sa.Column("revoked_by", sa.Text),
         sa.Column("revoke_reason", sa.Text),
-    )
-    op.create_table(
-        "signing_links",
-        sa.Column("secret_sha256", sa.Text, primary_key=True),
-        sa.Column("person", sa.Text, nullable=False),
-        sa.Column("agreement", sa.Text, nullable=False),
-        sa.Column("sha256", sa.Text, nullable=False),
-        sa.Column("grant", sa.Text),
-        sa.Column("made_at", time, nullable=False),
-        sa.Column("made_by", sa.Text, nullable=False),
-        sa.Column("ends_at", time, nullable=False),
-        sa.Column("used_at", time),
     )
     op.create_table(
         "prechecks",
