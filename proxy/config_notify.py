@@ -47,9 +47,13 @@ class Notify(Section):
             raise ValueError("one of webhook, smtp and command")
         if self.secret_env is not None and self.secret_file is not None:
             raise ValueError("secret_env or secret_file, not both")
+        mail, has_secret = self.smtp, self.secret_env is not None or self.secret_file is not None
         if self.webhook is not None:
             _check_address(self.webhook)
-        mail, has_secret = self.smtp, self.secret_env is not None or self.secret_file is not None
+            if "{secret}" in self.webhook and not has_secret:
+                raise ValueError("webhook: {secret} needs a secret_env or secret_file")
+        if self.command and has_secret:
+            raise ValueError("a command is given no secret; it reads what it needs itself")
         if mail is not None and mail.user is not None:
             if not has_secret:
                 raise ValueError("smtp.user needs its password: secret_env or secret_file")
