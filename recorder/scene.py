@@ -16,6 +16,7 @@ from recorder.events import (
     Cancel,
     Event,
     GrantEvent,
+    HoldEvent,
     Login,
     Notice,
     Notification,
@@ -72,6 +73,8 @@ class Scene:
             case Notification():
                 said = f': "{visible(event.payload)}"' if event.payload is not None else f" ({event.bytes} bytes)"
                 return [_line(entry, f"heard on {visible(event.channel)}{said}", "cyan")]
+            case HoldEvent():
+                return self._hold(event, entry)
             case Cancel():
                 return [_line(entry, "cancel requested", "yellow")]
             case SessionEnd():
@@ -104,6 +107,8 @@ class Scene:
             f"started {entry.at:%Y-%m-%d %H:%M:%S} UTC",
         ):
             lines.append(Text(text, "dim"))
+        if start.signing:
+            lines.append(Text(f"to sign: {visible(', '.join(start.signing))}", "yellow"))
         return [*lines, Text("")]
 
     def _statement(self, statement: Statement, entry: Entry) -> list[Text]:
@@ -166,6 +171,14 @@ class Scene:
         if grid is not None and grid.rows < outcome.rows:
             parts.append(f"{grid.rows:,} of them recorded")
         return self._below(which + " · ".join([*parts, took]), "green")
+
+    def _hold(self, hold: HoldEvent, entry: Entry) -> list[Text]:
+        by = f" by {visible(hold.by)}" if hold.by else ""
+        rule = f" (rule {visible(hold.rule)})" if hold.rule else ""
+        reason = f": {visible(hold.reason)}" if hold.reason else ""
+        style = "bold red" if hold.state in ("denied", "timeout", "unavailable") else "yellow"
+        lines = [_line(entry, f"hold {visible(hold.hold)} {visible(hold.state)}{by}{rule}{reason}", style)]
+        return lines + (self._below(visible(hold.sql), "yellow") if hold.sql else [])
 
     def _more(self, said: Notice | Outcome) -> list[Text]:
         lines = []

@@ -93,6 +93,8 @@ def texts(of: Entry) -> list[str]:
             ]
         case events.Notice():
             return [event.text, event.sqlstate]
+        case events.HoldEvent():
+            return [event.hold, event.state, event.sql or "", event.reason, event.by]
         case events.SessionEnd():
             return [event.reason, event.detail or ""]
     return []
