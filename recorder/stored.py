@@ -136,8 +136,8 @@ def _size(source: BinaryIO) -> int | None:
         return None
     try:
         size = zstandard.get_frame_parameters(source.peek(32)).content_size
-    except zstandard.ZstdError:
-        return None
+    except zstandard.ZstdError as cause:
+        raise BrokenError(f"this is no zstd file: {cause}") from None
     return size if 0 <= size < 1 << 62 else None
 
 
