@@ -20,11 +20,13 @@ from pathlib import Path
 import structlog
 import uvloop
 
+from proxy.access.agreements import Agreements, Texts
 from proxy.access.grants import Grants
+from proxy.access.holds import Holds
 from proxy.access.kills import Kills
 from proxy.access.store import Store, StoreError
 from proxy.clock import Clock, SystemClock
-from proxy.config import Config, load
+from proxy.config import Config, checkpoint_file, load
 from proxy.policy.load import Policies
 from proxy.policy.worker import Workers
 from proxy.server import logs, tls
@@ -40,12 +42,18 @@ from proxy.server.tracing import Traces
 from proxy.server.watch import Watch
 from proxy.session.commons import Commons
 from proxy.session.ephemeral import Keeper
+from proxy.session.holding import Holding
 from proxy.session.judging import Bench
 from proxy.session.opening import Desk, open_session
 from proxy.session.registry import Registry
+from proxy.session.steward import Steward
 from proxy.session.talk import Tally
+from proxy.session.telling import teller
 from proxy.tasks import spawn
 from recorder.journal import Recorder, RecordError, Turns
+from recorder.pack import Form
+from recorder.upkeep import Upkeep
+from recorder.witness import Witness
 
 log = structlog.get_logger()
 
@@ -93,6 +101,8 @@ async def _serve(
         loop = asyncio.get_running_loop()
         identity, _ = await store.identity()
         with contextlib.ExitStack() as closing:
+            upkeep = _upkeep(config, clock)
+            closing.callback(upkeep.last_words)
             recorder = Recorder(
                 config.recording.dir,
                 durability=config.recording.durability,
@@ -110,7 +120,7 @@ async def _serve(
                 log.warning("recording_recovered", what=str(found))
             commons = Commons(_common_ground(config))
             closing.callback(commons.close)
-            return await _run(config, clock, store, recorder, commons, _certificate(config), boss, traces)
+            return await _run(config, clock, store, recorder, upkeep, commons, _certificate(config), boss, traces)
     except RecordError as problem:
         log.error("recording_unavailable", reason=str(problem))
         return 3
@@ -132,6 +142,7 @@ async def _run(
     clock: Clock,
     store: Store,
     recorder: Recorder,
+    upkeep: Upkeep,
     commons: Commons,
     certificate: tls.Certificate | None,
     boss: tuple[socket.socket, Charter] | None,
@@ -142,18 +153,25 @@ async def _run(
     keeper = Keeper(config, identity, secret)
     bench = Bench(Policies(config.policies), secret, identity, keeper.is_for)
     registry = Registry(clock, commons)
+    emit = teller(config.recording.dir, clock.now, installation=identity)
     tally, counts = Tally(), Counts()
     workers = Workers()
     starting = spawn(workers.start(), name="judging processes")
+    holding = Holding(Holds(store, clock, emit), clock)
+    agreements = Agreements(store, clock, Texts(config.agreements), emit)
     watch = Watch(
         config=config,
         recorder=recorder,
+        upkeep=upkeep,
         registry=registry,
         grants=grants,
         kills=Kills(store, clock),
         bench=bench,
         keeper=keeper,
         counts=counts,
+        holding=holding,
+        steward=Steward(config, store, clock, emit, bench.terms),
+        agreements=agreements,
     )
     post = Post(commons.folder, commons.place, cancel=registry.cancel_here, look=watch.look_at)
     registry.elsewhere = post.ask_to_cancel
@@ -164,7 +182,9 @@ async def _run(
         config=config,
         clock=clock,
         grants=grants,
+        agreements=agreements,
         workers=workers,
+        holding=holding,
         recorder=recorder,
         judging=bench,
         upstreams=Dialler(),
@@ -233,6 +253,18 @@ def _common_ground(config: Config) -> Path:
         state = Path(config.state.removeprefix("sqlite:///"))
         return state.with_name(f"{state.name}-run")
     return config.recording.dir.absolute() / ".run"
+
+
+def _upkeep(config: Config, clock: Clock) -> Upkeep:
+    kept = config.recording
+    witness = checkpoint_file(config)
+    return Upkeep(
+        kept.dir,
+        form=Form(kept.compress == "zstd", kept.recipients),
+        retain=kept.retention,
+        now=clock.now,
+        ship=Witness(witness, kept.dir) if witness is not None else None,
+    )
 
 
 def _certificate(config: Config) -> tls.Certificate | None:

@@ -17,9 +17,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PrivateAttr,
     ValidationError,
@@ -28,6 +26,10 @@ from pydantic import (
     model_validator,
 )
 
+from proxy.config_access import BesideFile, Name, People, Precheck, Requests, Reviews
+from proxy.config_access import Section as _Model
+from proxy.config_access import beside as _beside
+from proxy.config_notify import Notify
 from proxy.units import Duration, Size, format_duration, format_size, parse_duration, parse_size
 from proxy.yaml_file import Finding, FindingsError, Lines, findings, line_of, nearest, parse_yaml, read_text, read_yaml
 
@@ -40,6 +42,7 @@ __all__ = [
     "Finding",
     "Lines",
     "Size",
+    "checkpoint_file",
     "findings",
     "format_duration",
     "format_size",
@@ -57,11 +60,6 @@ __all__ = [
 
 ConfigError = FindingsError
 """config.yaml (or a secret it refers to) cannot be used; `findings` says why, all of it."""
-
-
-def _beside(value: Path, info: ValidationInfo) -> Path:
-    """Relative paths start at the file's folder."""
-    return (info.context["base"] / value.expanduser()) if info.context else value
 
 
 def _state_url(value: str, info: ValidationInfo) -> str:
@@ -95,17 +93,24 @@ def _workers(value: Any) -> Any:
     return len(os.sched_getaffinity(0)) if value == "auto" else value
 
 
-BesideFile = Annotated[Path, AfterValidator(_beside)]
+def _recipient(value: str) -> str:
+    import pyrage  # noqa: PLC0415 - most configs name none
+
+    try:
+        if value.startswith("ssh-"):
+            pyrage.ssh.Recipient.from_str(value)
+        else:
+            pyrage.x25519.Recipient.from_str(value)
+    except pyrage.RecipientError:
+        raise ValueError("expected a public key of age (age1…) or ssh (ssh-ed25519 …, ssh-rsa …)") from None
+    return value
+
+
 Port = Annotated[int, Field(ge=1, le=65535)]
 OpenPort = Annotated[int, Field(ge=0, le=65535, description="0 takes a free one")]
-Name = Annotated[str, Field(min_length=1)]
 Results = Annotated[
     str, AfterValidator(_results), WithJsonSchema({"type": "string", "pattern": _RESULTS, "examples": ["counts"]})
 ]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Tls(_Model):
@@ -172,6 +177,9 @@ class Recording(_Model):
     results: Results = "counts"
     min_free: Size = Field(default=64 << 20, ge=0)
     reserve: Size = Field(default=8 << 20, ge=0, le=1 << 30)
+    compress: Literal["zstd", "none"] = "zstd"
+    recipients: tuple[Annotated[str, AfterValidator(_recipient)], ...] = ()
+    retention: Duration | None = Field(default=None, ge=3600)
 
 
 class Metrics(_Model):
@@ -206,6 +214,12 @@ class Config(_Model):
     login_timeout: Duration = Field(default=10.0, gt=0, le=600)
     drain_timeout: Duration = Field(default=10.0, ge=0, le=86_400)
     limits: Limits = Limits()
+    people: People = People()
+    agreements: BesideFile = Field(default=Path("agreements"), validate_default=True)
+    requests: Requests = Requests()
+    prechecks: dict[str, Precheck] = Field(default={})
+    reviews: Reviews = Reviews()
+    notify: dict[str, Notify] = Field(default={})
     _file: Path = PrivateAttr(default=Path("config.yaml"))
     _lines: Lines = PrivateAttr(default_factory=dict)
     _text: str = PrivateAttr(default="")
@@ -241,7 +255,7 @@ class Config(_Model):
 
     def shown(self) -> dict[str, Any]:
         """The effective values, in the file's own notation and without a secret."""
-        data = self.model_dump(mode="json")
+        data = self.model_dump(mode="json", by_alias=True)
         data["state"] = _without_password(self.state)
         return data
 
@@ -265,6 +279,14 @@ def load(path: Path, text: str | None = None) -> Config:
     if found:
         raise ConfigError(sorted(found, key=lambda f: f.line))
     return config
+
+
+def checkpoint_file(config: Config) -> Path | None:
+    """Where the newest checkpoint of the node log is kept beside the state; None where the state is in Postgres."""
+    if not config.state.startswith("sqlite:///"):
+        return None
+    state = Path(config.state.removeprefix("sqlite:///"))
+    return state.with_name(f"{state.name}-checkpoint")
 
 
 def schema() -> dict[str, Any]:

@@ -13,10 +13,12 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from recorder import command, index, show, targets
+from recorder import command, index, show, stored, targets
+from recorder.heads import Given
 from recorder.index import NotFoundError
 from recorder.replay import MAX_IDLE
 from recorder.seal import KeyFileError
+from recorder.stored import BrokenError, SealedError
 from recorder.verify import verify
 
 
@@ -25,12 +27,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         code: int = options.run(options)
-    except (NotFoundError, KeyFileError, ValueError) as error:
+    except (NotFoundError, KeyFileError, SealedError, ValueError) as error:
         print(f"recorder: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
+    except BrokenError as error:
+        print(f"recorder: {error}", file=sys.stderr)
+        return 1
     except OSError as error:
         print(f"recorder: {error}", file=sys.stderr)
         return 3
@@ -47,6 +52,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.add_argument("target", help="a recordings folder, a folder in it, or a file in it")
     check.add_argument("--public-key", type=Path, help="check signatures against this key, not the one in the folder")
+    check.add_argument(
+        "--checkpoint", type=Path, action="append", default=[], help="a checkpoint that was kept elsewhere"
+    )
+    _identity(check)
     check.add_argument("-o", dest="output", choices=["json", "table"], default="table")
     check.set_defaults(run=_verify)
     play = commands.add_parser(
@@ -54,9 +63,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     play.add_argument("file", help="a recording in its folder")
     play.add_argument("--speed", type=float, default=1.0)
-    play.add_argument("--max-idle", type=float, default=MAX_IDLE, help="seconds; longer pauses are cut to this")
+    play.add_argument(
+        "--idle-limit", "--max-idle", dest="max_idle", type=float, default=MAX_IDLE,
+        help="seconds; longer pauses are cut to this",
+    )  # fmt: skip
+    play.add_argument("--at", metavar="PLACE", help="from 1:30, 90s, #12 or 2026-01-05T09:00:00Z on")
     play.add_argument("--no-wait", action="store_true", help="print it all at once")
     play.add_argument("--public-key", type=Path)
+    _identity(play)
     play.set_defaults(run=_replay)
     sessions = commands.add_parser("list", help="which sessions are there", epilog="python -m recorder list DIR")
     sessions.add_argument("folder", type=Path)
@@ -64,13 +78,31 @@ def _parser() -> argparse.ArgumentParser:
     sessions.set_defaults(run=_list)
     export = commands.add_parser("export", help="the events of a recording", epilog="python -m recorder export FILE")
     export.add_argument("file")
+    _identity(export)
     export.set_defaults(run=_export)
     return parser
 
 
+def _identity(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--identity", type=Path, action="append", default=[], help="an age identity or ssh key for encrypted recordings"
+    )
+
+
+def _keys(options: argparse.Namespace) -> list[stored.Identity]:
+    return [key for file in options.identity for key in stored.identities(file)]
+
+
 def _verify(options: argparse.Namespace) -> int:
     target = targets.resolve(options.target, None)
-    result = verify(target.directory, ids=target.ids, public_key=options.public_key, copies=target.copies)
+    result = verify(
+        target.directory,
+        ids=target.ids,
+        public_key=options.public_key,
+        copies=target.copies,
+        checkpoints=[Given(str(file), file.read_bytes()) for file in options.checkpoint],
+        identities=_keys(options),
+    )
     if options.output == "json":
         print(msgspec.json.encode(result.to_dict()).decode())
     else:
@@ -86,7 +118,9 @@ def _replay(options: argparse.Namespace) -> int:
         speed=options.speed,
         max_idle=options.max_idle,
         wait=not options.no_wait,
+        at=options.at,
         public_key=options.public_key,
+        keys=_keys(options),
     )
 
 
@@ -101,7 +135,7 @@ def _list(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     path, _ = targets.recording_file(options.file, targets.resolve(options.file, None))
-    return command.export(path)
+    return command.export(path, _keys(options))
 
 
 if __name__ == "__main__":

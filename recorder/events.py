@@ -17,7 +17,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_f
 
 
 class SessionStart(Event, frozen=True, kw_only=True, omit_defaults=True, tag="session.start"):
-    """The first line of a session's recording: who, by which grant, from where, to what."""
+    """The first line of a session's recording: who, by which grant, from where, to what. `signing`: the agreements that
+    are to be accepted in it; such a session has no upstream."""
 
     session: str
     grant: str
@@ -34,6 +35,10 @@ class SessionStart(Event, frozen=True, kw_only=True, omit_defaults=True, tag="se
     client_certificate: str | None = None
     upstream_pid: int | None = None
     startup: dict[str, str] = {}
+    driver: str = ""
+    results: str = "counts"
+    literals: str = "keep"
+    signing: list[str] = []
 
 
 class Statement(Event, frozen=True, kw_only=True, omit_defaults=True, tag="statement"):
@@ -53,11 +58,13 @@ class Statement(Event, frozen=True, kw_only=True, omit_defaults=True, tag="state
     tx: str = "I"
     tables: list[str] = []
     functions: list[str] = []
+    columns: tuple[str, ...] = ()
 
 
 class Outcome(Event, frozen=True, kw_only=True, omit_defaults=True, tag="outcome"):
     """How statement `n` ended. `bytes` are those of its rows on the wire, `ms` its time; `sqlstate` None means
-    success. `sent` is false where nothing of the statement went upstream."""
+    success. `sent` is false where nothing of the statement went upstream, `counted` where rows are not recorded.
+    `error` to `position` are the server's error as the client was told it."""
 
     n: int
     rows: int
@@ -66,14 +73,70 @@ class Outcome(Event, frozen=True, kw_only=True, omit_defaults=True, tag="outcome
     sqlstate: str | None
     tag: str | None = None
     sent: bool = True
+    counted: bool = True
+    first_ms: float | None = None
+    plan_cost: float | None = None
+    digest: str | None = None
+    error: str = ""
+    detail: str = ""
+    hint: str = ""
+    position: int | None = None
+
+
+class Column(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A column of a result: its name, and its type's name and oid where they are known."""
+
+    name: str
+    type: str = ""
+    oid: int = 0
+    format: str = "text"
+
+
+class Rows(Event, frozen=True, kw_only=True, omit_defaults=True, tag="rows"):
+    """Rows that the client was shown of statement `n`, as it was shown them: the next ones of its result, of which
+    `first` is the number of the first. One of `values`, `copy` and `piece`."""
+
+    n: int
+    first: int = 1
+    columns: tuple[Column, ...] | None = None
+    values: list[list[Any]] | None = None
+    copy: list[Any] | None = None
+    piece: str | None = None
+    more: bool = False
+
+
+class HoldEvent(Event, frozen=True, kw_only=True, omit_defaults=True, tag="hold"):
+    """A statement waits for another person's yes (`state` waiting, with what was asked), or no longer does: approved,
+    denied, timeout, cancelled or unavailable. Written before anything of it goes upstream."""
+
+    hold: str
+    state: str
+    sql: str | None = None
+    params: list[Any] | None = None
+    rule: str | None = None
+    reason: str = ""
+    by: str = ""
 
 
 class Notice(Event, frozen=True, kw_only=True, omit_defaults=True, tag="notice"):
-    """What daypass itself told the client, beside the answers to statements."""
+    """What the client was told beside the answers to statements, by daypass itself or by the server."""
 
     severity: str
     sqlstate: str
     text: str
+    detail: str = ""
+    hint: str = ""
+    source: str = "daypass"
+    rule: str | None = None
+
+
+class Notification(Event, frozen=True, kw_only=True, omit_defaults=True, tag="notification"):
+    """What the client heard on a channel that it listens to; `pid` is the backend that told it."""
+
+    channel: str
+    pid: int
+    bytes: int
+    payload: str | None = None
 
 
 class Cancel(Event, frozen=True, kw_only=True, omit_defaults=True, tag="cancel"):
@@ -112,6 +175,16 @@ class GrantEvent(Event, frozen=True, kw_only=True, omit_defaults=True, tag="gran
     detail: dict[str, Any] = {}
 
 
+class AccessEvent(Event, frozen=True, kw_only=True, omit_defaults=True, tag="access"):
+    """A step of access that is not a grant's own: of a request, an agreement, a person, a precheck, a review, …
+    `action` begins with what it is about; `where` is from where it was taken. Times in `detail` are RFC 3339 UTC."""
+
+    action: str
+    by: str
+    where: str = ""
+    detail: dict[str, Any] = {}
+
+
 class Recovered(Event, frozen=True, kw_only=True, omit_defaults=True, tag="recovered"):
     """A writer died here. What stood after the last whole line (`bytes` of it, from byte `offset`) was cut aside into
     `file`."""
@@ -124,7 +197,8 @@ class Recovered(Event, frozen=True, kw_only=True, omit_defaults=True, tag="recov
 
 
 AnyEvent = (
-    SessionStart | Statement | Outcome | Notice | Cancel | SessionEnd | Login | GrantEvent | Recovered
+    SessionStart | Statement | Outcome | Rows | HoldEvent | Notice | Notification | Cancel | SessionEnd | Login
+    | GrantEvent | AccessEvent | Recovered
 )  # fmt: skip
 
 _encoder = msgspec.json.Encoder(enc_hook=repr)

@@ -4,15 +4,19 @@ A cheap look for people; it proves nothing (that is `verify`'s). Keeps nothing o
 that is on disk or named in the node log is listed, readable or not.
 """
 
+import contextlib
+from collections import deque
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
-from recorder import files, nodelog
+from recorder import files, nodelog, stored
+from recorder.entries import Expired, Opened, Seal, Stored
 from recorder.events import SessionEnd, SessionStart
+from recorder.stored import BrokenError, SealedError
 
 _BLOCK = 1 << 16
 T = TypeVar("T")
@@ -68,22 +72,32 @@ class _Last(msgspec.Struct, frozen=True):
 def sessions(directory: Path) -> list[Session]:
     """All sessions of a recordings folder, the oldest first. Empty where nothing was ever recorded."""
     directory = directory.absolute()
-    found = {Path(file).stem: file for file in files.session_files(directory)}
+    found = {stored.session_id(file): file for file in stored.session_files(directory)}
     log = nodelog.Follower(directory / files.NODE)
     states: dict[str, str] = {}
+    about: dict[str, Stored] = {}
 
     def read_log() -> None:
         for entry in log.news() if (directory / files.NODE).exists() else ():
-            if isinstance(entry, nodelog.Opened):
+            if isinstance(entry, Opened):
                 found.setdefault(entry.id, entry.file)
-            elif isinstance(entry, nodelog.Seal):
+            elif isinstance(entry, Seal):
                 states[entry.id] = entry.state
+            elif isinstance(entry, Stored):
+                about[entry.id] = entry
+            elif isinstance(entry, Expired):
+                states[entry.id] = "expired"
 
     read_log()
     left = {id_: files.held(directory / file) for id_, file in found.items() if id_ not in states}
     read_log()  # a writer seals before it lets go: what was not held may have been sealed since
     states = {id_: "open" if held else "interrupted" for id_, held in left.items()} | states
-    listed = [_session(directory, id_, file, states.get(id_, "open")) for id_, file in found.items()]
+    listed = [
+        _told(directory, about[id_], file, states.get(id_, "sealed"))
+        if id_ in about
+        else _session(directory, id_, file, states.get(id_, "open"))
+        for id_, file in found.items()
+    ]
     return sorted(listed, key=lambda session: (str(session.started_at or ""), session.session))
 
 
@@ -103,15 +117,17 @@ def _session(directory: Path, id_: str, file: str, state: str) -> Session:
     path = directory / file
     start, last, end = None, None, None
     try:
-        with path.open("rb") as lines:
-            start = _decode(lines.readline(), _Start)
-        for raw in reversed(_last_lines(path, 2)):
+        first, ends = _ends(path)
+        start = _decode(first, _Start)
+        for raw in reversed(ends):
             line = _decode(raw, _Last)
             if line is not None and line.event != "recovered":
                 last, end = line, _decode(raw, SessionEnd)
                 break
-    except OSError:
-        state = "damaged"
+    except (OSError, BrokenError):
+        state = "expired" if state == "expired" else "damaged"
+    except SealedError:
+        return _told(directory, Stored(**_NOTHING, id=id_, file=file, was=file), file, state)
     return Session(
         session=id_,
         grant=start.grant if start else None,
@@ -132,11 +148,45 @@ def _session(directory: Path, id_: str, file: str, state: str) -> Session:
     )
 
 
+def _told(directory: Path, entry: Stored, file: str, state: str) -> Session:
+    """A session that the node log itself tells about; its recording needs not be opened, and may be encrypted."""
+    path = stored.locate(directory / file)
+    facts = dict.fromkeys(Session.__slots__) | entry.about
+    for name in ("started_at", "ended_at"):
+        facts[name] = msgspec.convert(facts[name], datetime | None)
+    known = {name: value for name, value in facts.items() if name in Session.__slots__}
+    known |= {"session": entry.id, "recording": str(path)}
+    known["state"] = state if state == "expired" or path.exists() else "damaged"
+    return Session(**cast(Any, known))
+
+
+def about(directory: Path, id_: str, file: str) -> dict[str, Any]:
+    """What `Stored.about` keeps of a plain recording: all that a list shows, but where it lies and its state."""
+    values = _session(directory, id_, file, "sealed").to_dict()
+    return {name: value for name, value in values.items() if value is not None and name not in _NOT_KEPT}
+
+
+_NOTHING: dict[str, Any] = {"bytes": 0, "sha256": "", "plain_bytes": 0, "plain_sha256": "", "lines": 0, "last": ""}
+_NOT_KEPT = frozenset({"session", "state", "recording"})
+
+
 def _decode(raw: bytes, kind: type[T]) -> T | None:
     try:
         return msgspec.json.decode(raw, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
+
+
+def _ends(path: Path) -> tuple[bytes, list[bytes]]:
+    """The first line of a recording, and its last two."""
+    with contextlib.suppress(FileNotFoundError):
+        if stored.suffix(path) in ("", stored.PLAIN):
+            with path.open("rb") as lines:
+                return lines.readline(), _last_lines(path, 2)
+    with stored.reading(path) as whole:
+        first = whole.readline()
+        last = list(deque(whole, 2))
+        return first, [line.rstrip(b"\n") for line in last]
 
 
 def _last_lines(path: Path, count: int) -> list[bytes]:

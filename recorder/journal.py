@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from recorder import chain, files, recovery, reserve
+from recorder.entries import NodeEntry
 from recorder.events import Event, SessionStart
 from recorder.files import RecordError
 from recorder.forms import Stamps
 from recorder.group import Group, Keeper, Turns
-from recorder.nodelog import At, Checkpoint, NodeEntry, NodeLog, Opened
+from recorder.nodelog import At, Checkpoint, NodeLog, Opened
 from recorder.recording import Common, InstallationRecording, Recording
 from recorder.recovery import Finished
 from recorder.reserve import Reserve

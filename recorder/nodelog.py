@@ -6,79 +6,33 @@ statement, `checkpoint` holds the ends of open recordings, `seal` the end and th
 sessions. Invariant: every line is signed, and `node.head` is never ahead of the log.
 """
 
+import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
-from recorder import chain, files
+from recorder import chain, checkpoint, files, rotation
+from recorder.entries import (
+    At,
+    Checkpoint,
+    KeyRotated,
+    NodeCut,
+    NodeEntry,
+    NodeStart,
+    Opened,
+    Seal,
+    Stored,
+    decode_entry,
+)
 from recorder.events import Event
 from recorder.files import RecordError
 from recorder.seal import Signer
 from recorder.shared import SharedLog
 
-
-class NodeStart(Event, frozen=True, kw_only=True, omit_defaults=True, tag="node.start"):
-    """A server took the folder, or the log was made. `public` is the raw Ed25519 public key, hex."""
-
-    pid: int
-    public: str
-
-
-class Opened(Event, frozen=True, kw_only=True, omit_defaults=True, tag="open"):
-    """A session's recording exists: its path below the folder, and its first line's hash (zeros where it had none)."""
-
-    id: str
-    file: str
-    first: str
-
-
-class At(msgspec.Struct, frozen=True):
-    """How far recording `id` was, and the hash of that line."""
-
-    id: str
-    seq: int
-    hash: str
-
-
-class Checkpoint(Event, frozen=True, kw_only=True, omit_defaults=True, tag="checkpoint"):
-    """The ends of the recordings that grew since the last one."""
-
-    heads: list[At]
-
-
-class Seal(Event, frozen=True, kw_only=True, omit_defaults=True, tag="seal"):
-    """A recording is finished: `state` is sealed or interrupted, `last` its last line's hash, `sha256` that of all
-    its bytes."""
-
-    id: str
-    file: str
-    state: str
-    lines: int
-    last: str
-    bytes: int
-    sha256: str
-
-
-class NodeCut(Event, frozen=True, kw_only=True, omit_defaults=True, tag="node.cut"):
-    """On opening, the log did not fit `node.head`: lines up to `last` were signed once, and only those up to `have`
-    are there."""
-
-    have: int
-    last: int
-    detail: str
-
-
-NodeEntry = NodeStart | Opened | Checkpoint | Seal | NodeCut
-ENTRIES: dict[str, type[NodeStart | Opened | Checkpoint | Seal | NodeCut]] = {
-    "node.start": NodeStart,
-    "open": Opened,
-    "checkpoint": Checkpoint,
-    "seal": Seal,
-    "node.cut": NodeCut,
-}
+__all__ = ["At", "Checkpoint", "Follower", "NodeLog", "Opened", "Seal", "entries", "known_files", "read_end"]
 
 
 class End(msgspec.Struct, frozen=True):
@@ -100,10 +54,13 @@ class NodeLog(SharedLog):
         super().__init__(directory / files.NODE, sync=sync)
         self._head_file = directory / files.HEAD
         self._head_fd = -1
+        self._directory = directory
         try:
             with files.locked(self._fd, self.path):
                 fresh = os.fstat(self._fd).st_size == 0 and not self._head_file.exists()
+                rotation.settle(directory, self.path)
                 self._signer = Signer.load(directory, create=fresh)
+                self._key_mark = rotation.mark(directory)
                 self._head_fd = os.open(self._head_file, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as cause:
             self.close()
@@ -115,6 +72,53 @@ class NodeLog(SharedLog):
     def start(self, at: datetime) -> None:
         """Say that this process now writes here."""
         self.append([(at, self._start())])
+
+    def rotate(self, at: datetime, by: str) -> str:
+        """Sign with a new key from here on; its fingerprint. RecordError: the old one stays in force, or whoever writes
+        next finishes the rotation."""
+        with files.locked(self._fd, self.path):
+            try:
+                self._renew_signer()
+                fresh = rotation.prepare(self._directory)
+                super()._append([(at, KeyRotated(public=fresh.public.public_bytes_raw().hex(), by=by))], at)
+                self._signer = fresh
+                super()._append([(at, self._start())], at)
+                rotation.finish(self._directory)
+                self._key_mark = rotation.mark(self._directory)
+            except OSError as cause:
+                self._size = -1
+                raise files.record_error("rotate the key in", self._directory / "keys", cause) from cause
+        return self._signer.fingerprint
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the key that signs now."""
+        return self._signer.fingerprint
+
+    def sealed_head(self, origin: str, size: int, root: bytes) -> bytes:
+        """The checkpoint of the tree over this log, signed. Call with the log held."""
+        self._renew_signer()
+        return checkpoint.compose(origin, size, root, self._signer.key)
+
+    def holding(self) -> contextlib.AbstractContextManager[None]:
+        """Nobody else appends meanwhile. RecordError when it cannot be had."""
+        return files.locked(self._fd, self.path)
+
+    def append_held(self, event: Event, at: datetime) -> chain.Head:
+        """As `append` of one event, for who holds the log already."""
+        return self._append([(at, event)], at)
+
+    def _append(self, events: Sequence[tuple[datetime, Event]], at: datetime) -> chain.Head:
+        self._renew_signer()
+        return super()._append(events, at)
+
+    def _renew_signer(self) -> None:
+        """Another process may have rotated the key, or died while it did."""
+        rotation.settle(self._directory, self.path)
+        mark = rotation.mark(self._directory)
+        if mark != self._key_mark:
+            self._signer = Signer.load(self._directory, create=False)
+            self._key_mark = mark
 
     def _start(self) -> NodeStart:
         return NodeStart(pid=os.getpid(), public=self._signer.public.public_bytes_raw().hex())
@@ -157,15 +161,6 @@ def read_end(text: bytes) -> End | None:
     return end if msgspec.json.encode(end).ljust(511) + b"\n" == text else None
 
 
-def decode_entry(line: bytes, event: str) -> NodeEntry | None:
-    """The line's entry; None for an event that this version does not know, or a line that lacks what it must hold."""
-    kind = ENTRIES.get(event)
-    try:
-        return msgspec.json.decode(line, type=kind) if kind is not None else None
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-
-
 class Follower:
     """Reads the log as it grows, each line once and unchecked: what it opened and did not seal (`unsealed`: id to file
     below the folder). Unreadable lines are skipped; `verify` reports them."""
@@ -182,6 +177,10 @@ class Follower:
 
     def news(self) -> Iterator[NodeEntry]:
         """What was written since the last call, as it is read. OSError when the log cannot be read."""
+        return (entry for _, entry in self.timed())
+
+    def timed(self) -> Iterator[tuple[str, NodeEntry]]:
+        """As `news`, each with its time (RFC 3339)."""
         with self._path.open("rb") as lines:
             if lines.seek(0, os.SEEK_END) < self._offset:  # another file: what was learnt of the old one still stands
                 self._offset = 0
@@ -196,13 +195,13 @@ class Follower:
                     self.unsealed[entry.id] = entry.file
                 elif isinstance(entry, Seal):
                     self.unsealed.pop(entry.id, None)
-                if entry is not None:
-                    yield entry
+                if line is not None and entry is not None:
+                    yield line.at, entry
 
 
 def known_files(path: Path) -> set[str]:
     """Every file that the log names."""
-    return {entry.file for entry in entries(path) if isinstance(entry, Opened)}
+    return {entry.file for entry in entries(path) if isinstance(entry, Opened | Stored)}
 
 
 def entries(path: Path) -> Iterable[NodeEntry]:

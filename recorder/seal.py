@@ -35,7 +35,7 @@ class Signer:
     """Holds the secret key and signs lines with it."""
 
     def __init__(self, key: Ed25519PrivateKey) -> None:
-        self._key = key
+        self.key = key
         self.public = key.public_key()
         self.fingerprint = fingerprint(self.public)
 
@@ -64,49 +64,85 @@ class Signer:
     def sign(self, line: bytes) -> bytes:
         """The line, a JSON object without newline, with `key` and `sig` added."""
         body = line[:-1] + b',"key":"' + self.fingerprint.encode() + b'"'
-        return body + _SIG + self._key.sign(_CONTEXT + body).hex().encode() + _SIG_END
+        return body + _SIG + self.key.sign(_CONTEXT + body).hex().encode() + _SIG_END
 
     def sign_text(self, text: bytes) -> str:
         """The signature (hex) over a short text that is no line, such as the end of the node log."""
-        return self._key.sign(_CONTEXT + b"text\n" + text).hex()
+        return self.key.sign(_CONTEXT + b"text\n" + text).hex()
 
 
 def _load(secret: Path, public: Path) -> Ed25519PrivateKey:
-    key = serialization.load_pem_private_key(secret.read_bytes(), password=None)
+    key = load_secret(secret)
+    if not public.exists():  # its maker died between the two files
+        write_public(public, key.public_key())
+    return key
+
+
+def load_secret(file: Path) -> Ed25519PrivateKey:
+    """The secret key in a PEM file. OSError; ValueError where it is none of ours."""
+    key = serialization.load_pem_private_key(file.read_bytes(), password=None)
     if not isinstance(key, Ed25519PrivateKey):
         raise ValueError("another kind of key")
-    if not public.exists():  # its maker died between the two files
-        public.write_bytes(_pem(key.public_key()))
     return key
 
 
 def _create(secret: Path, public: Path) -> Ed25519PrivateKey:
     make_folder(secret.parent)
-    key = Ed25519PrivateKey.generate()
     new = secret.with_name("signing.new")
+    key = write_secret(new)
+    new.rename(secret)
+    write_public(public, key.public_key())
+    return key
+
+
+def write_secret(file: Path) -> Ed25519PrivateKey:
+    """A new key, in place of whatever lies there, on the disk."""
+    key = Ed25519PrivateKey.generate()
     with contextlib.suppress(FileNotFoundError):
-        new.unlink()
-    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(fd, "wb") as file:
-        file.write(
+        file.unlink()
+    fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(fd, "wb") as out:
+        out.write(
             key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
         )
-        file.flush()
-        os.fsync(file.fileno())
-    new.rename(secret)
-    public.write_bytes(_pem(key.public_key()))
+        out.flush()
+        os.fsync(out.fileno())
     return key
+
+
+def write_public(file: Path, key: Ed25519PublicKey) -> None:
+    """The public key as PEM, whole or not at all."""
+    new = file.with_name(f"{file.name}.new")
+    new.write_bytes(_pem(key))
+    new.replace(file)
 
 
 def _pem(key: Ed25519PublicKey) -> bytes:
     return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
+def raw_public(text: str) -> Ed25519PublicKey | None:
+    """The key that a line of the node log names in hex; None where it names none."""
+    try:
+        return Ed25519PublicKey.from_public_bytes(bytes.fromhex(text))
+    except ValueError:
+        return None
+
+
 def public_key_file(directory: Path) -> Path:
     """Where a recordings folder keeps the key that its signatures are checked against."""
     return directory / "keys" / "public.pem"
+
+
+def old_keys(directory: Path) -> list[Ed25519PublicKey]:
+    """The public keys that a recordings folder kept from before its rotations; what cannot be read is left out."""
+    found = []
+    for file in sorted((directory / "keys" / "old").glob("*.pem")):
+        with contextlib.suppress(KeyFileError):
+            found.append(load_public(file))
+    return found
 
 
 def load_public(file: Path) -> Ed25519PublicKey:

@@ -16,7 +16,7 @@ from recorder.replay import visible
 from recorder.timeline import Summary
 from recorder.verify import Report
 
-_COLORS = {"sealed": "green", "open": "cyan", "interrupted": "yellow", "damaged": "bold red"}
+_COLORS = {"sealed": "green", "open": "cyan", "interrupted": "yellow", "expired": "dim", "damaged": "bold red"}
 
 
 def report(console: Console, result: Report) -> None:
@@ -26,6 +26,8 @@ def report(console: Console, result: Report) -> None:
         states[checked.state] = states.get(checked.state, 0) + 1
         if checked.findings or len(result.recordings) <= 20:
             lines = "" if checked.lines is None else f"  {checked.lines} lines"
+            if not checked.read:
+                lines = "  intact (contents not read)" if not checked.findings else "  (contents not read)"
             _print(console, Text.assemble(_state(checked.state), " ", (visible(checked.id), "bold"), (lines, "dim")))
         for found in checked.findings:
             where = found.file if found.line is None else f"{found.file}:{found.line}"
@@ -36,7 +38,14 @@ def report(console: Console, result: Report) -> None:
     else:
         how = "given" if key.source == "given" else "found beside the recordings"
         _print(console, Text(f"Signatures checked with key {key.fingerprint} ({how}: {key.file})", "dim"))
+    if result.log.origin is not None:
+        seen = result.log.checkpoints + result.log.given
+        given = f", {result.log.given} of them given" if result.log.given else ""
+        held = f"Node log {result.log.origin}: {result.log.lines} lines, held against {seen} checkpoints{given}"
+        _print(console, Text(held, "dim"))
     counted = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "no recordings"
+    unread = sum(not checked.read for checked in result.recordings)
+    counted += f"; the contents of {unread} were not read (--identity FILE)" if unread else ""
     verdict = Text("intact", "bold green") if result.ok else Text("NOT INTACT", "bold red")
     _print(console, Text.assemble(verdict, f": {counted}"))
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import msgspec
 
-from recorder import files, index, nodelog
+from recorder import files, index, nodelog, stored
 from recorder.events import SessionStart
 from recorder.index import NotFoundError
+from recorder.stored import BrokenError, SealedError
 
 INSTALLATION_ID = "installation"
 
@@ -73,14 +74,14 @@ def _folder(path: Path) -> Target:
     if root is None or root == path:
         return Target(path)
     below = path.relative_to(root).as_posix() + "/"
-    return Target(root, frozenset(Path(file).stem for file in _files(root) if file.startswith(below)))
+    return Target(root, frozenset(stored.session_id(file) for file in _files(root) if file.startswith(below)))
 
 
 def _files(root: Path) -> set[str]:
     """Every recording of a folder, on disk or named in its node log."""
     node = root / files.NODE
     named = nodelog.known_files(node) if node.exists() else set()
-    return named | set(files.session_files(root)) | {files.INSTALLATION}
+    return named | set(stored.session_files(root)) | {files.INSTALLATION}
 
 
 def _was_there(path: Path) -> bool:
@@ -97,17 +98,16 @@ def _file(path: Path, directory: Path | None) -> Target:
             return Target(root, frozenset())
         if file not in _files(root):
             raise NotFoundError(f"{path} is no recording")
-        return Target(root, frozenset({path.stem}))
+        return Target(root, frozenset({stored.session_id(path)}))
     if directory is None:
         raise NotFoundError(
             f"{path} lies in no recordings folder; its seal is in the node log of the folder it came from"
         )
-    with path.open("rb") as lines:
-        first = lines.readline()
     try:
-        id_ = msgspec.json.decode(first, type=SessionStart).session
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        id_ = path.stem
+        with stored.reading(path) as lines:
+            id_ = msgspec.json.decode(lines.readline(), type=SessionStart).session
+    except (msgspec.DecodeError, UnicodeDecodeError, SealedError, BrokenError):
+        id_ = stored.session_id(path)
     if id_ not in {session.session for session in index.sessions(directory)}:
         raise NotFoundError(f"{path} holds no recording that {directory} knows")
     return Target(_existing(directory), frozenset({id_}), {id_: path})

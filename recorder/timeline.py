@@ -4,7 +4,7 @@ Replay, console and report read this one view. Must not know terminals or files'
 keys are passed on as they are; a recording of a newer version can still be read.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,17 +12,22 @@ from typing import Any
 
 import msgspec
 
-from recorder import events
+from recorder import events, reading
+from recorder.stored import Identity
 
 _KINDS: dict[str, type[events.Event]] = {
     "session.start": events.SessionStart,
     "statement": events.Statement,
     "outcome": events.Outcome,
+    "hold": events.HoldEvent,
+    "rows": events.Rows,
     "notice": events.Notice,
+    "notification": events.Notification,
     "cancel": events.Cancel,
     "session.end": events.SessionEnd,
     "login": events.Login,
     "grant": events.GrantEvent,
+    "access": events.AccessEvent,
     "recovered": events.Recovered,
 }
 
@@ -51,28 +56,51 @@ class _Header(msgspec.Struct, frozen=True):
     event: str
 
 
-def read(path: Path) -> Iterator[Entry]:
+def read(path: Path, keys: Sequence[Identity] = ()) -> Iterator[Entry]:
     """The entries of one recording, read as they are asked for. Stops before a half line at the end; skips what is no
-    line of a recording (`verify` reports it). OSError when the file cannot be read."""
+    line of a recording (`verify` reports it). OSError, SealedError or BrokenError as `stored.reading`."""
     first: datetime | None = None
     offset = 0.0
-    for raw in lines(path):
-        try:
-            header = msgspec.json.decode(raw, type=_Header)
-            event = _event(raw, header.event)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            continue
-        first = first or header.at
-        offset = max(offset, (header.at - first).total_seconds())
-        yield Entry(header.seq, header.at, offset, event)
+    for raw in lines(path, keys):
+        one = entry(raw, first, offset)
+        if one is not None:
+            first, offset = first or one.at, one.offset
+            yield one
 
 
-def lines(path: Path) -> Iterator[bytes]:
+def entry(raw: bytes, first: datetime | None, offset: float) -> Entry | None:
+    """One line; None where it is none of a recording. `first` is the time of the first one (None: this is it),
+    `offset` that of the one before."""
+    try:
+        header = msgspec.json.decode(raw, type=_Header)
+        event = _event(raw, header.event)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return Entry(header.seq, header.at, max(offset, (header.at - (first or header.at)).total_seconds()), event)
+
+
+def texts(of: Entry) -> list[str]:
+    """What can be searched for in an entry: what was said, by whom and to whom."""
+    event = of.event
+    match event:
+        case events.Statement():
+            return [event.sql, event.reason, event.rule or "", *(str(value) for value in event.params or ())]
+        case events.Outcome():
+            return [event.error, event.sqlstate or ""]
+        case events.Rows():
+            return [str(value) for row in event.values or () for value in row] + [
+                str(line) for line in event.copy or ()
+            ]
+        case events.Notice():
+            return [event.text, event.sqlstate]
+        case events.SessionEnd():
+            return [event.reason, event.detail or ""]
+    return []
+
+
+def lines(path: Path, keys: Sequence[Identity] = ()) -> Iterator[bytes]:
     """The whole lines of a recording, decoded from however it is stored, without their newlines."""
-    with path.open("rb") as file:
-        for raw in file:
-            if raw.endswith(b"\n"):
-                yield raw[:-1]
+    return (raw for _, raw in reading.lines(path, keys=keys))
 
 
 def _event(raw: bytes, name: str) -> events.Event | Other:
@@ -97,10 +125,10 @@ class Summary:
     seconds: float = 0.0
 
 
-def summary(path: Path) -> Summary:
+def summary(path: Path, keys: Sequence[Identity] = ()) -> Summary:
     """Count a whole recording."""
     total = Summary()
-    for entry in read(path):
+    for entry in read(path, keys):
         event = entry.event
         total.seconds = entry.offset
         if isinstance(event, events.SessionStart):

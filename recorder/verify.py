@@ -1,44 +1,34 @@
 """Verifying: is every recording there, and is it what was written?
 
-Each file is walked along its chain and held against the node log: the checkpoints of its growth, its seal, its name.
-Changes nothing, and needs only the folder (a copy will do) and the public key. Must not trust: file names, the order
-of files, lines without a signature.
+Reads the node log with the public key, holds it against every checkpoint there is, and each recording against the log.
+Changes nothing, and needs only the folder (a copy will do), the public key and, to look into encrypted recordings, an
+age identity. Must not trust: file names, the order of files, lines without a signature.
 
-Invariant: what a crash or a running writer leaves behind (no seal, a half line at the end) is `interrupted` or
-`open`, never damage; every other difference is a finding. `docs/reference/record.md` says what cannot be found.
+Invariant: what a crash or a running writer leaves behind is never damage; every other difference is a finding.
+`docs/reference/record.md` says what cannot be found.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from recorder import files, nodelog, nodeview
-from recorder.events import SessionStart
-from recorder.nodelog import Opened, Seal
+from recorder import files, heads, nodelog, nodeview, stored, tree, treelog
+from recorder.entries import Opened, Seal
+from recorder.examine import INSTALLATION_ID, Checked, Examiner
+from recorder.heads import Given
 from recorder.nodeview import Named, NodeView
-from recorder.recovery import ADOPTABLE
-from recorder.seal import KeyFileError, fingerprint, load_public, public_key_file
-from recorder.walk import Finding, Walk, walk
+from recorder.seal import KeyFileError, fingerprint, load_public, old_keys, public_key_file
+from recorder.stored import Identity
+from recorder.walk import Finding
+
+__all__ = ["INSTALLATION_ID", "NODE_ID", "Checked", "KeyUsed", "Report", "verify"]
 
 NODE_ID = "node"
-INSTALLATION_ID = "installation"
 _LOOKS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """One recording's result; `state` is sealed, open, interrupted or damaged. `lines` is None where there is no
-    file."""
-
-    id: str
-    file: str
-    state: str
-    lines: int | None
-    findings: tuple[Finding, ...]
+_RACY = frozenset({"unlisted", "missing"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +41,23 @@ class KeyUsed:
 
 
 @dataclass(frozen=True, slots=True)
+class Log:
+    """The node log that the recordings were held against: what a checkpoint of it would say, and how many did."""
+
+    origin: str | None
+    lines: int
+    root: str
+    checkpoints: int
+    given: int
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """All results of one run. `ok` is false as soon as one finding exists."""
 
     directory: Path
     key: KeyUsed
+    log: Log
     recordings: tuple[Checked, ...]
 
     @property
@@ -68,12 +70,14 @@ class Report:
             "ok": self.ok,
             "directory": str(self.directory),
             "key": {"fingerprint": self.key.fingerprint, "file": self.key.file, "source": self.key.source},
+            "log": {name: getattr(self.log, name) for name in self.log.__slots__},
             "recordings": [
                 {
                     "id": checked.id,
                     "state": checked.state,
                     "file": checked.file,
                     "lines": checked.lines,
+                    "read": checked.read,
                     "findings": [
                         {"kind": found.kind, "file": found.file, "line": found.line, "detail": found.detail}
                         for found in checked.findings
@@ -90,25 +94,48 @@ def verify(
     ids: Collection[str] | None = None,
     public_key: Path | None = None,
     copies: Mapping[str, Path] | None = None,
+    checkpoints: Sequence[Given] = (),
+    identities: Sequence[Identity] = (),
 ) -> Report:
     """Check the recordings of a folder: all, or those of `ids` (the node log is always checked). `copies` are files
-    to read in place of those in the folder, by id. KeyFileError for a `public_key` that is none; OSError for what
-    cannot be read."""
+    to read in place of those in the folder, by id; `checkpoints` were kept elsewhere. KeyFileError for a `public_key`
+    that is none; OSError for what cannot be read."""
     directory = directory.absolute()
     key, used, key_findings = _key(directory, public_key)
-    present = files.session_files(directory)  # before the log: it names all of these
+    old = _known_keys(directory)
     for _ in range(_LOOKS):
+        present = stored.session_files(directory)  # before the log: it names all of these
         # Before the log: a writer seals before it lets go, so what nobody holds and the log then leaves open is dead.
         live = _held(directory, present)
-        view = nodeview.read(directory, key)
+        ours = [Given(name, data, ours=True) for name, data in treelog.notes(directory)]  # never ahead of the log
+        size = _size(directory)
+        view = nodeview.read(directory, key, old)
         view.findings += key_findings if view.lines or present else []
         if present and not (directory / files.NODE).exists():
             view.findings.append(Finding("missing", files.NODE, None, "the node log is gone"))
-        results = _results(_Check(directory, view, live=live, copies=copies or {}), view, present, ids)
-        unlisted = {found.file for checked in results for found in checked.findings if found.kind == "unlisted"}
-        if not unlisted & live:
-            break  # else it may have been named in the log after we read that, and before we read the file
-    return Report(directory, used, tuple(results))
+        view.findings += _checkpoints(directory, view, [*ours, *checkpoints])
+        examiner = Examiner(directory, view, live=live, copies=copies or {}, keys=identities)
+        results = _results(examiner, view, present, ids)
+        doubtful = any(found.kind in _RACY for checked in results for found in checked.findings)
+        if not doubtful or (_size(directory) == size and not live):
+            break  # else it may have been named, stored or deleted after we read the log, and before we read the file
+    log = Log(view.origin, view.lines, tree.root(view.leaves).hex(), len(ours), len(checkpoints))
+    return Report(directory, used, log, tuple(results))
+
+
+def _size(directory: Path) -> int:
+    try:
+        return (directory / files.NODE).stat().st_size
+    except FileNotFoundError:
+        return -1
+
+
+def _checkpoints(directory: Path, view: NodeView, given: list[Given]) -> list[Finding]:
+    findings = heads.check(given, view.leaves, view.keys)
+    newest = treelog.CHECKPOINT
+    if view.origin is not None and not (directory / newest).exists():
+        findings.append(Finding("missing", newest, None, "the newest checkpoint of the node log is gone"))
+    return findings
 
 
 def _held(directory: Path, present: list[str]) -> set[str]:
@@ -117,22 +144,31 @@ def _held(directory: Path, present: list[str]) -> set[str]:
     for entry in nodelog.entries(directory / files.NODE):
         if isinstance(entry, Opened | Seal):
             named[entry.file] = isinstance(entry, Seal)
-    return {file for file in present if not named.get(file) and files.held(directory / file)}
+    plain = (file for file in present if stored.suffix(file) == stored.PLAIN)
+    return {file for file in plain if not named.get(file) and files.held(directory / file)}
 
 
-def _results(check: "_Check", view: NodeView, present: list[str], ids: Collection[str] | None) -> list[Checked]:
+def _results(check: Examiner, view: NodeView, present: list[str], ids: Collection[str] | None) -> list[Checked]:
     installation = check.directory / files.INSTALLATION
     if installation.exists() and installation.stat().st_size:
         view.recordings.setdefault(INSTALLATION_ID, Named(files.INSTALLATION, 0))
     chosen = [(id_, named) for id_, named in view.recordings.items() if named.file and (ids is None or id_ in ids)]
     results = [check.named(id_, named) for id_, named in chosen]
     for file in sorted(set(present) - view.files()):
-        if ids is None or Path(file).stem in ids:
+        if ids is None or stored.session_id(file) in ids:
             results.append(check.unlisted(file))
     if view.lines or view.findings:
         state = "damaged" if view.findings else "open"
         results.append(Checked(NODE_ID, files.NODE, state, view.lines, tuple(view.findings)))
     return results
+
+
+def _known_keys(directory: Path) -> list[Ed25519PublicKey]:
+    """All keys in the folder: hints to read on with, nothing that is trusted."""
+    try:
+        return [load_public(public_key_file(directory)), *old_keys(directory)]
+    except KeyFileError:
+        return old_keys(directory)
 
 
 def _key(directory: Path, given: Path | None) -> tuple[Ed25519PublicKey | None, KeyUsed, list[Finding]]:
@@ -146,75 +182,3 @@ def _key(directory: Path, given: Path | None) -> tuple[Ed25519PublicKey | None, 
     except KeyFileError as error:
         return None, KeyUsed(None, str(file), "missing"), [Finding("key", name, None, f"{error}; no signature checked")]
     return key, KeyUsed(fingerprint(key), str(file), "found"), []
-
-
-class _Check:
-    def __init__(self, directory: Path, view: NodeView, *, live: Collection[str], copies: Mapping[str, Path]) -> None:
-        self.directory = directory
-        self._view = view
-        self._live = live
-        self._copies = copies
-
-    def named(self, id_: str, named: Named) -> Checked:
-        """A recording that the node log names."""
-        file = named.file
-        try:
-            seen = walk(self._copies.get(id_, self.directory / file), file, wanted={head.seq for head in named.heads})
-        except FileNotFoundError:
-            gone = Finding("missing", file, None, f"line {named.line} of the node log names it, and it is gone")
-            return Checked(id_, file, "damaged", None, (gone,))
-        findings = list(seen.findings)
-        if id_ != INSTALLATION_ID:
-            findings += _identity(id_, file, seen)
-        findings += _heads(file, seen, named, findings)
-        findings += _seal(file, seen, named, findings)
-        if findings:
-            state = "damaged"
-        elif named.seal is not None:
-            state = named.seal.state
-        else:
-            state = "open" if file in self._live or id_ == INSTALLATION_ID else "interrupted"
-        return Checked(id_, file, state, seen.lines, tuple(findings))
-
-    def unlisted(self, file: str) -> Checked:
-        """A file that the node log does not name: the start of a session whose opening was cut short, or put there by
-        another hand."""
-        id_ = Path(file).stem
-        seen = walk(self.directory / file, file)
-        findings = list(seen.findings)
-        if seen.lines > ADOPTABLE or id_ in self._view.recordings:
-            findings.append(Finding("unlisted", file, None, "the node log does not name this file"))
-        state = "damaged" if findings else "open" if file in self._live else "interrupted"
-        return Checked(id_, file, state, seen.lines, tuple(findings))
-
-
-def _identity(id_: str, file: str, seen: Walk) -> list[Finding]:
-    try:
-        start = msgspec.json.decode(seen.first, type=SessionStart)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return []  # not a session's first line: the chain, the seal or the checkpoints say so
-    if start.session == id_:
-        return []
-    return [Finding("swapped", file, 1, f"holds the recording of {start.session}")]
-
-
-def _heads(file: str, seen: Walk, named: Named, known: list[Finding]) -> list[Finding]:
-    for head in sorted(named.heads, key=lambda head: head.seq):
-        if head.seq > seen.lines:
-            return [Finding("cut", file, seen.lines + 1, f"line {head.seq} was there at a checkpoint, and is gone")]
-        if head.seq and seen.hashes[head.seq] != head.hash and not known:
-            return [Finding("changed", file, head.seq, "is another line than a checkpoint of the node log saw")]
-    return []
-
-
-def _seal(file: str, seen: Walk, named: Named, known: list[Finding]) -> list[Finding]:
-    seal = named.seal
-    if seal is None or known:
-        return []
-    if (seen.lines, seen.size, seen.sha256, seen.last) == (seal.lines, seal.bytes, seal.sha256, seal.last):
-        return []
-    if seen.lines < seal.lines:
-        return [Finding("cut", file, seen.lines + 1, f"it was sealed with {seal.lines} lines")]
-    if seen.lines > seal.lines or seen.torn:
-        return [Finding("added", file, seal.lines + 1, f"it was sealed with {seal.lines} lines")]
-    return [Finding("changed", file, seal.lines, "the bytes are not those that were sealed")]

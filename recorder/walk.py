@@ -7,12 +7,16 @@ is being written may have one.
 """
 
 import hashlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from recorder import chain
+from recorder import chain, stored
+from recorder.stored import Identity
 
+_BLOCK = 1 << 20
+_HEADER = 200
+"""Where the header of a line as we compose it ends, at the latest."""
 MOST = 50
 """Findings kept of one file; a file with more is damaged beyond listing."""
 
@@ -48,31 +52,74 @@ def walk(
     *,
     wanted: Collection[int] = (),
     each: Callable[[int, bytes, chain.Line], None] | None = None,
+    every: Callable[[bytes], None] | None = None,
+    keys: Sequence[Identity] = (),
 ) -> Walk:
-    """Read `path`, called `file` in findings; `each` gets number, bytes and header of every readable line. OSError
-    when unreadable."""
+    """Read `path`, called `file` in findings; `each` gets number, bytes and header of every readable line, `every` the
+    bytes of every whole one; `keys` open an encrypted one. OSError, SealedError or BrokenError as `stored.reading`."""
     seen, whole, order = Walk(), hashlib.sha256(), _Order(file)
-    with path.open("rb") as lines:
-        for raw in lines:
-            whole.update(raw)
-            seen.size += len(raw)
-            if not raw.endswith(b"\n"):
-                seen.torn = len(raw)
-                break
-            seen.lines += 1
-            text = raw[:-1]
-            line = chain.decode(text)
-            order.step(seen.lines, line, seen.last)
-            seen.last = chain.digest(text)
-            if seen.lines == 1:
-                seen.first = text
-            if seen.lines in wanted:
-                seen.hashes[seen.lines] = seen.last
-            if each is not None and line is not None:
-                each(seen.lines, text, line)
+    rest, text, left = b"", b"", sorted(wanted, reverse=True)
+    with stored.reading(path, keys) as source:
+        while block := source.read(_BLOCK):
+            whole.update(block)
+            seen.size += len(block)
+            lines = (rest + block if rest else block).split(b"\n")
+            rest = lines.pop()
+            if not lines:
+                continue
+            first, text = seen.lines + 1, lines[-1]
+            seen.first = seen.first if seen.lines else lines[0]
+            hashes = None if each is not None or not order.expects(first) else _in_order(lines, first, seen.last)
+            if hashes is not None:
+                order.passed(len(lines))
+                seen.last = hashes[-1]
+            else:
+                hashes = [_step(seen, order, line, each) for line in lines]
+            seen.lines = first + len(lines) - 1
+            while left and left[-1] <= seen.lines:
+                seq = left.pop()
+                if seq >= first:
+                    seen.hashes[seq] = hashes[seq - first]
+            if every is not None:
+                for line in lines:
+                    every(line)
+    if (
+        seen.lines and order.expects(seen.lines + 1) and chain.decode(text) is None
+    ):  # nothing is chained to the last one
+        order.step(seen.lines, None, seen.last)
+    seen.torn = len(rest)
     seen.sha256 = whole.hexdigest()
     seen.findings = order.finish()
     return seen
+
+
+def _step(seen: Walk, order: "_Order", text: bytes, each: Callable[[int, bytes, chain.Line], None] | None) -> str:
+    seen.lines += 1
+    line = chain.decode(text)
+    order.step(seen.lines, line, seen.last)
+    seen.last = chain.digest(text)
+    if each is not None and line is not None:
+        each(seen.lines, text, line)
+    return seen.last
+
+
+def _in_order(lines: list[bytes], first: int, last: str) -> list[str] | None:
+    """The lines' hashes, if all of them are chained as we write them; compared all at once, since most are. What else
+    is in a line, the next line's `prev` pins. None: look at each."""
+    digits = len(str(first))
+    at = lines[0].find(b'","prev":"', 0, _HEADER)
+    if at < 0 or len(str(first + len(lines) - 1)) != digits:
+        return None
+    start, end = 14 + digits, at + 85
+    numbers = b',"at":"{"seq":'.join([b"%d" % seq for seq in range(first, first + len(lines))])
+    if b"".join([line[:start] for line in lines]) != b'{"seq":%b,"at":"' % numbers:
+        return None
+    sha256 = hashlib.sha256
+    hashes = [sha256(line).hexdigest() for line in lines]
+    links = '","event":"","prev":"'.join([last, *hashes[:-1]])
+    if b"".join([line[at:end] for line in lines]) != f'","prev":"{links}","event":"'.encode():
+        return None
+    return hashes
 
 
 class _Order:
@@ -84,6 +131,14 @@ class _Order:
         self._gaps: dict[int, int] = {}
         self._broken = False
         self._found: list[Finding] = []
+
+    def expects(self, seq: int) -> bool:
+        """Whether all is in order so far, and this line is the next."""
+        return not self._broken and self._next == seq
+
+    def passed(self, count: int) -> None:
+        """So many lines stood as they were written."""
+        self._next += count
 
     def step(self, number: int, line: chain.Line | None, prev: str) -> None:
         after_break, self._broken = self._broken, True

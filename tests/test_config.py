@@ -235,7 +235,7 @@ def paths(described: dict[str, Any]) -> set[str]:
     def walk(node: dict[str, Any], prefix: str) -> set[str]:
         if "$ref" in node:
             node = described["$defs"][node["$ref"].rsplit("/", 1)[1]]
-        found = set()
+        found = {path for one in node.get("anyOf", []) for path in walk(one, prefix)}
         for key, value in node.get("properties", {}).items():
             path = f"{prefix}{key}"
             inner = value.get("additionalProperties")

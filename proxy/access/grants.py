@@ -17,8 +17,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from proxy.access import tables
-from proxy.access.model import Grant, Refusal, admission, clock_time, normal_network
+from proxy.access import steps, tables
+from proxy.access.model import Grant, Refusal, Terms, admission, clock_time, normal_network
 from proxy.access.store import Emit, Store, StoreError
 from proxy.clock import Clock
 from proxy.scram import Verifier
@@ -61,11 +61,19 @@ class Grants:
         starts_at: datetime | None = None,
         bind_ip: str | None = None,
         created_by: str,
+        terms: Terms | None = None,
+        request: str | None = None,
+        connection: AsyncConnection | None = None,
     ) -> tuple[Grant, str]:
-        """A new grant and its token. Raises GrantError on input that makes no sense."""
+        """A new grant and its token. Raises GrantError on input that makes no sense.
+
+        With a `connection` it is part of that transaction, and has no token until `rotate` mints one.
+        """
         now = self._clock.now()
+        begins = starts_at or now
+        terms = terms or Terms()
         grant = Grant(
-            id=f"g-{_letters(self._clock.random(8))}",
+            id=new_id("g", self._clock),
             person=one_line("person", person),
             vendor=one_line("vendor", vendor),
             database=database,
@@ -73,43 +81,74 @@ class Grants:
             policy_revision=policy_revision,
             policy_text=policy_text,
             reason=one_line("reason", reason),
-            bind_ip=_network(bind_ip),
+            bind_ip=network_of(bind_ip),
             created_at=now,
             created_by=one_line("created by", created_by),
-            starts_at=starts_at or now,
-            expires_at=_end(now, starts_at or now, length),
+            starts_at=begins,
+            expires_at=_end(now, begins, length),
             revoked_at=None,
             revoke_reason=None,
+            request=request,
+            terms=terms,
+            stage="active" if begins <= now and not terms.prechecks else "waiting",
         )
+        if connection is not None:
+            await self._insert(connection, grant, "")
+            return grant, ""
         token, verifier = self._mint()
-        async with self._store.write() as connection:
-            values = dataclasses.asdict(grant) | {"verifier": verifier, "token_at": now}
-            await connection.execute(tables.grants.insert().values(values))
-            self._emit("created", _told(grant, grant.created_by) | {"bind_ip": grant.bind_ip})
+        async with self._store.write() as own:
+            await self._insert(own, grant, verifier)
         return grant, token
+
+    async def _insert(self, connection: AsyncConnection, grant: Grant, verifier: str) -> None:
+        values = {field.name: getattr(grant, field.name) for field in dataclasses.fields(Grant)}
+        values |= {"terms": grant.terms.encode(), "verifier": verifier, "token_at": grant.created_at}
+        await connection.execute(tables.grants.insert().values(values))
+        detail = _told(grant, grant.created_by) | {"bind_ip": grant.bind_ip}
+        if grant.request is not None:
+            detail["request"] = grant.request
+        await self._step(connection, "created", detail)
+
+    async def _step(self, connection: AsyncConnection, action: str, detail: dict[str, Any]) -> None:
+        await steps.take(connection, self._emit, self._clock.now(), action, detail)
 
     async def list(self) -> list[Grant]:
         """Every grant, the newest first."""
         query = sa.select(*_COLUMNS).order_by(tables.grants.c.created_at.desc(), tables.grants.c.id)
         async with self._store.read() as connection:
-            return [_grant(row) for row in (await connection.execute(query)).mappings()]
+            return [grant_of(row) for row in (await connection.execute(query)).mappings()]
 
     async def get(self, id: str) -> Grant:
         """One grant. Raises GrantNotFound."""
         async with self._store.read() as connection:
             return await _get(connection, id)
 
-    async def revoke(self, id: str, *, reason: str, by: str) -> Grant:
-        """Ends a grant for good. Revoking again changes nothing and returns the grant as it is."""
+    async def of_request(self, request: str) -> Grant | None:
+        """The grant that a request has become."""
+        query = sa.select(*_COLUMNS).where(tables.grants.c.request == request)
+        async with self._store.read() as connection:
+            row = (await connection.execute(query)).mappings().first()
+        return grant_of(row) if row is not None else None
+
+    async def revoke(self, id: str, *, reason: str, by: str, why: str = "revoked") -> Grant:
+        """Ends a grant for good. Revoking again changes nothing and returns the grant as it is.
+
+        `why`: revoked, policy, person or agreement. A grant that is over by its time is only marked.
+        """
         reason, by = one_line("reason", reason), one_line("by", by)
         async with self._store.write() as connection:
             grant = await _get(connection, id)
             if grant.revoked_at is not None:
                 return grant
-            revoked = dataclasses.replace(grant, revoked_at=self._clock.now(), revoke_reason=reason)
-            values = {"revoked_at": revoked.revoked_at, "revoke_reason": reason, "revoked_by": by}
+            now = self._clock.now()
+            values: dict[str, Any] = {"revoked_at": now, "revoke_reason": reason}
+            if grant.ended_at is None:
+                values["ended_why"] = why
+            revoked = dataclasses.replace(grant, **values, version=grant.version + 1)
+            values |= {"revoked_by": by, "version": revoked.version}
             await connection.execute(sa.update(tables.grants).where(tables.grants.c.id == id).values(values))
-            self._emit("revoked", {"grant": id, "by": by, "reason": reason, "person": grant.person})
+            detail = {"grant": id, "by": by, "reason": reason, "person": grant.person}
+            await self._step(connection, "revoked", detail | ({"why": why} if why != "revoked" else {}))
         return revoked
 
     async def rotate(self, id: str, *, by: str = "") -> str:
@@ -122,7 +161,7 @@ class Grants:
                 raise GrantError(f"grant {id} is {state}; a token for it would open nothing")
             values = {"verifier": verifier, "token_at": self._clock.now()}
             await connection.execute(sa.update(tables.grants).where(tables.grants.c.id == id).values(values))
-            self._emit("token", {"grant": id, "by": by, "person": grant.person})
+            await self._step(connection, "token", {"grant": id, "by": by, "person": grant.person})
         return token
 
     async def login(self, user: str) -> tuple[Grant | None, Verifier]:
@@ -139,7 +178,7 @@ class Grants:
         if row is None:
             raise StoreError("the state has lost its installation row")
         mock = Verifier.mock(user, row["mock_key"]).encode()
-        grant = _grant(row) if row["id"] is not None else None
+        grant = grant_of(row) if row["id"] is not None else None
         return grant, Verifier.parse(row["verifier"] or mock)
 
     def mark(self) -> tuple[int, ...] | None:
@@ -151,7 +190,15 @@ class Grants:
         now, columns = self._clock.now(), tables.grants.c
         query = sa.select(*_COLUMNS).where(columns.expires_at > now, columns.revoked_at.is_(None))
         async with self._store.read() as connection:
-            return {row["id"]: _grant(row) for row in (await connection.execute(query)).mappings()}
+            return {row["id"]: grant_of(row) for row in (await connection.execute(query)).mappings()}
+
+    async def failing(self, id: str) -> str:
+        """Which prechecks of a grant did not hold when they were looked at last, and why; one line for people."""
+        columns = tables.prechecks.c
+        query = sa.select(columns.name, columns.why).where(columns.grant == id, sa.not_(columns.ok))
+        async with self._store.read() as connection:
+            rows = await connection.execute(query.order_by(columns.name))
+            return "; ".join(f"{row.name}: {row.why}" for row in rows)
 
     async def spent(self, id: str) -> tuple[int, int]:
         """Rows and bytes that a grant has taken so far."""
@@ -182,20 +229,30 @@ async def _get(connection: AsyncConnection, id: str) -> Grant:
     row = (await connection.execute(query)).mappings().first()
     if row is None:
         raise GrantNotFound(f"there is no grant {id!r}")
-    return _grant(row)
+    return grant_of(row)
 
 
-def _grant(row: Mapping[str, Any] | sa.RowMapping) -> Grant:
-    return Grant(**{field.name: row[field.name] for field in dataclasses.fields(Grant)})
+def grant_columns() -> list[sa.Column[Any]]:
+    """The columns of which `grant_of` makes a grant."""
+    return list(_COLUMNS)
+
+
+def grant_of(row: Mapping[str, Any] | sa.RowMapping) -> Grant:
+    """The grant of a row."""
+    values = {field.name: row[field.name] for field in dataclasses.fields(Grant)}
+    return Grant(**values | {"terms": Terms.decode(values["terms"])})
 
 
 def _told(grant: Grant, by: str) -> dict[str, Any]:
     """What the record says of a new grant; the policy's text is in the policy's revision."""
     detail: dict[str, Any] = {"grant": grant.id, "by": by}
-    for name in ("person", "vendor", "database", "policy", "policy_revision", "reason", "starts_at", "expires_at"):
-        value = getattr(grant, name)
-        detail[name] = value.strftime("%Y-%m-%dT%H:%M:%S.%fZ") if isinstance(value, datetime) else value
-    return detail
+    names = ("person", "vendor", "database", "policy", "policy_revision", "reason", "starts_at", "expires_at")
+    return detail | {name: getattr(grant, name) for name in names}
+
+
+def new_id(letter: str, clock: Clock) -> str:
+    """`g-7k3m9x2q`: an id that is read aloud and typed."""
+    return f"{letter}-{_letters(clock.random(8))}"
 
 
 def _letters(random: bytes) -> str:
@@ -214,7 +271,8 @@ def _end(now: datetime, starts_at: datetime, length: timedelta) -> datetime:
     return end
 
 
-def _network(text: str | None) -> str | None:
+def network_of(text: str | None) -> str | None:
+    """An address or network in its usual form. Raises GrantError."""
     try:
         return normal_network(text) if text else None
     except ValueError as error:

@@ -144,7 +144,7 @@ async def make_login(
 
 
 async def plans_of(connection: Connection, name: str) -> set[str]:
-    """The plan roles that a grant's role is a member of."""
+    """The plan roles that a grant's role is a member of; none where it may not log in."""
     return {row[0] for row in await connection.fetch(_MEMBER_OF, name)}
 
 
@@ -160,7 +160,7 @@ def _options(connection: Connection) -> str:
 
 _MEMBER_OF = """
 SELECT r.rolname FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles r ON r.oid = m.roleid
-JOIN pg_catalog.pg_roles u ON u.oid = m.member WHERE u.rolname = $1"""
+JOIN pg_catalog.pg_roles u ON u.oid = m.member WHERE u.rolname = $1 AND u.rolcanlogin"""
 
 
 def refuse_released(plan: Plan, released: Collection[str]) -> None:
@@ -182,6 +182,16 @@ async def drop_login(connection: Connection, name: str) -> bool:
         await releases.lock(connection)
         await connection.execute(f'DROP ROLE IF EXISTS "{name}"')
     return await connection.fetchval(_ROLE, name) is None
+
+
+async def suspend(connection: Connection, names: Collection[str]) -> list[str]:
+    """Lets these roles log in no more until `make_login` is called for them. Returns those that could."""
+    rows = await connection.fetch(
+        "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY ($1) AND rolcanlogin", list(names)
+    )
+    for (name,) in rows:
+        await connection.execute(f'ALTER ROLE "{name}" NOLOGIN')
+    return [row[0] for row in rows]
 
 
 async def logins(connection: Connection, installation: str) -> list[str]:

@@ -23,10 +23,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from proxy.access.tables import installation
 from proxy.clock import SystemClock
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest migration; a test compares it with the folder."""
 
-_LOCK = 0x64617970617373  # "daypass": Postgres's advisory lock around migrations
+_LOCK = 0x64617970617373  # "daypass": Postgres's advisory lock of who writes
+_PATIENCE = "10s"
+"""As long as SQLite waits for another writer; and how long one that fell silent keeps the others waiting."""
 _WRITE = "daypass_write"
 SETTLED = 100_000
 """Microseconds after which a file's time tells that nothing was written since: it moves every few milliseconds."""
@@ -77,7 +79,8 @@ class Store:
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that may write: committed at the end of the block, undone by an exception.
 
-        Raises StoreError.
+        One at a time, whatever the state is kept in: what was read in it is still so when it is committed, and steps
+        are numbered in the order in which they happened. Raises StoreError.
         """
         with self._named():
             async with self._connect() as connection:
@@ -85,6 +88,8 @@ class Store:
                 # with "database is locked" when another has written in between, however long it is willing to wait.
                 writing = await connection.execution_options(**{_WRITE: True})
                 async with writing.begin():
+                    if writing.dialect.name == "postgresql":
+                        await writing.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
                     yield writing
 
     @contextlib.contextmanager
@@ -134,8 +139,6 @@ class Store:
             version = await connection.run_sync(_version)
         if version != HEAD:
             async with self.write() as connection:
-                if connection.dialect.name == "postgresql":
-                    await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
                 await connection.run_sync(self._upgrade)
                 if (await connection.execute(sa.select(installation.c.one))).first() is None:
                     row = {"one": 1, "id": secrets.token_hex(4), "mock_key": secrets.token_bytes(32)}
@@ -173,7 +176,9 @@ def _engine(url: str) -> tuple[AsyncEngine, str]:
 
         async def connect() -> asyncpg.Connection[asyncpg.Record]:
             # asyncpg reads the URL itself: sslmode, sslrootcert, PGPASSWORD and PGPASSFILE mean what libpq means.
-            return await asyncpg.connect(url, timeout=10, server_settings={"application_name": "daypass"})
+            settings = {"application_name": "daypass", "lock_timeout": _PATIENCE}
+            settings["idle_in_transaction_session_timeout"] = _PATIENCE
+            return await asyncpg.connect(url, timeout=10, server_settings=settings)
 
         engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, hide_parameters=True)
         return engine, "the state in Postgres"

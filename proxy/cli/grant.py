@@ -8,30 +8,29 @@ the command that minted it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, NoReturn, TypeVar
+from datetime import timedelta
+from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from proxy import catalog
-from proxy.access.grants import GrantError, GrantNotFound, Grants
 from proxy.access.model import Grant
+from proxy.access.requests import Wish
 from proxy.access.roles import RoleError
-from proxy.access.store import Store, StoreError
-from proxy.cli.grant_view import address, dsn_of, facts, left, plain, show_login, state_of
+from proxy.access.store import Store
+from proxy.cli.grant_view import address, dsn_of, facts, files_of, left, plain, show_login, state_of
 from proxy.cli.options import ByOption, ConfigOption, OutputOption, load_config, who
-from proxy.cli.output import NO, UNREACHABLE, USAGE, emit, fail, grid, rfc3339, styled, warn
+from proxy.cli.output import NO, UNREACHABLE, emit, fail, grid, rfc3339, styled, warn
+from proxy.cli.state import Access, with_access
+from proxy.cli.wish import length_of, policy_of, terms_of, time_of
 from proxy.clock import SystemClock
-from proxy.config import Config, format_duration, nearest, parse_duration
+from proxy.config import Config
 from proxy.policy.load import Policies, PolicyError, parse
 from proxy.policy.model import Policy
 from proxy.session.ephemeral import TROUBLE, Keeper
 from proxy.session.judging import Bench
-from recorder.events import GrantEvent
-from recorder.journal import RecordError, append_installation
 
 app = typer.Typer(no_args_is_help=True, help="Give, list and end temporary access.")
 
@@ -56,6 +55,10 @@ def create(
     bind_ip: Annotated[
         str | None, typer.Option("--bind-ip", metavar="CIDR", help="Only from this address or network.")
     ] = None,
+    max_sessions: Annotated[
+        int | None, typer.Option("--max-sessions", min=1, help="At most so many sessions at once.")
+    ] = None,
+    single_use: Annotated[bool, typer.Option("--single-use", help="The token opens one session, and no more.")] = False,
     by: ByOption = None,
 ) -> None:
     """Let one person read one database for a while. Prints the token, once.
@@ -64,28 +67,32 @@ def create(
     --database app --policy vendor-readonly --for 4h --reason 'ticket 42'
     """
     cfg = load_config(config)
-    chosen = _policy(cfg, policy, database)
+    chosen = policy_of(cfg, policy, database)
     now = SystemClock().now()
-    lasts = _length(length, chosen)
-    starts_at = _start(start, now)
+    lasts = length_of(length, chosen)
+    starts_at = time_of(start, now)
     _nothing_missing(chosen)
 
-    async def make(grants: Grants) -> tuple[Grant, str]:
-        return await grants.create(
-            person=person,
-            vendor=vendor,
-            database=database,
-            policy=chosen.name,
-            policy_revision=chosen.revision,
-            policy_text=chosen.text,
-            reason=reason,
-            length=timedelta(seconds=lasts),
-            starts_at=starts_at,
-            bind_ip=bind_ip,
-            created_by=who(by),
-        )
+    wish = Wish(
+        person=person,
+        vendor=vendor,
+        database=database,
+        policy=chosen.name,
+        policy_revision=chosen.revision,
+        policy_text=chosen.text,
+        terms=terms_of(chosen, max_sessions=max_sessions, single_use=single_use),
+        purpose=reason,
+        length=timedelta(seconds=lasts),
+        starts_at=starts_at,
+        bind_ip=bind_ip,
+    )
 
-    grant, token = _run(cfg, make)
+    async def make(access: Access) -> tuple[Grant, str]:
+        request = await access.requests.create(wish, by=who(by), lapse=timedelta(hours=1), overlap=True)
+        _, grant = await access.requests.approve_at_once(request.id, by=who(by), reason=reason)
+        return grant, await access.grants.rotate(grant.id, by=who(by))
+
+    grant, token = with_access(cfg, make)
     _make_role(cfg, grant)
     host, port = address(cfg)
     data = {
@@ -118,23 +125,25 @@ def list_(config: ConfigOption, output: OutputOption) -> None:
     """
     cfg = load_config(config)
     now = SystemClock().now()
-    found = _run(cfg, lambda grants: grants.list())
+    found, file = with_access(cfg, lambda access: access.grants.list()), files_of(cfg)
     rows: list[list[str | Text]] = [
         [
             g.id,
-            state_of(g, now),
+            state_of(g, now, file(g)),
             g.person,
             g.vendor,
             g.database,
             g.policy,
-            left(g, now),
+            left(g, now, file(g)),
             g.reason,
         ]
         for g in found
     ]
     heads = ["GRANT", "STATE", "PERSON", "VENDOR", "DATABASE", "POLICY", "TIME", "REASON"]
     emit(
-        [plain(g, now) for g in found], output, grid(heads, rows, empty="No grants. `daypass grant create` makes one.")
+        [plain(g, now, file(g)) for g in found],
+        output,
+        grid(heads, rows, empty="No grants. `daypass grant create` makes one."),
     )
 
 
@@ -146,18 +155,19 @@ def show(config: ConfigOption, output: OutputOption, grant: GrantArgument) -> No
     """
     cfg = load_config(config)
     now = SystemClock().now()
-    found = _run(cfg, lambda grants: grants.get(grant))
+    found = with_access(cfg, lambda access: access.grants.get(grant))
+    file = files_of(cfg)(found)
     if _observes(found.policy_text):
         warn(f"the policy {found.policy} is in mode: observe: everything is recorded and nothing refused")
 
     def table(console: Console) -> None:
         console.print(styled(f"Grant {found.id}", "bold"))
-        facts(found, now)(console)
+        facts(found, now, file)(console)
         console.print(styled("\nThe policy as it was granted:", "bold"))
         for line in found.policy_text.rstrip().splitlines():
             console.print(f"  {line}")
 
-    emit(plain(found, now) | {"policy_text": found.policy_text}, output, table)
+    emit(plain(found, now, file) | {"policy_text": found.policy_text}, output, table)
 
 
 @app.command()
@@ -168,10 +178,10 @@ def token(config: ConfigOption, output: OutputOption, grant: GrantArgument, by: 
     """
     cfg = load_config(config)
 
-    async def rotate(grants: Grants) -> tuple[Grant, str]:
-        return await grants.get(grant), await grants.rotate(grant, by=who(by))
+    async def rotate(access: Access) -> tuple[Grant, str]:
+        return await access.grants.get(grant), await access.grants.rotate(grant, by=who(by))
 
-    found, minted = _run(cfg, rotate)
+    found, minted = with_access(cfg, rotate)
     host, port = address(cfg)
     dsn = dsn_of(cfg, host, port, found, minted)
 
@@ -198,10 +208,10 @@ def revoke(
     cfg = load_config(config)
     now = SystemClock().now()
 
-    async def end(grants: Grants) -> tuple[Grant, Grant]:
-        return await grants.get(grant), await grants.revoke(grant, reason=reason, by=who(by))
+    async def end(access: Access) -> tuple[Grant, Grant]:
+        return await access.grants.get(grant), await access.grants.revoke(grant, reason=reason, by=who(by))
 
-    before, after = _run(cfg, end)
+    before, after = with_access(cfg, end)
     already = before.revoked_at is not None
 
     def table(console: Console) -> None:
@@ -240,38 +250,10 @@ def _make_role(cfg: Config, grant: Grant) -> None:
         asyncio.run(make())
     except (RoleError, *TROUBLE) as problem:
         reason = str(problem) or type(problem).__name__
-        _run(cfg, lambda grants: grants.revoke(grant.id, reason="its role could not be made", by=grant.created_by))
+        why, by = "its role could not be made", grant.created_by
+        with_access(cfg, lambda access: access.grants.revoke(grant.id, reason=why, by=by))
         hint = f"grant {grant.id} is revoked; mend the cause and make another"
         fail(UNREACHABLE, f"the role for {grant.database} cannot be made: {reason}", hint)
-
-
-def _policy(cfg: Config, name: str, database: str) -> Policy:
-    """The policy, if it exists and is for this database."""
-    if database not in cfg.databases:
-        _unknown("database", database, list(cfg.databases), str(cfg.file))
-    policies = Policies(cfg.policies)
-    broken = policies.load()
-    try:
-        policy = policies.get(name)
-    except KeyError:
-        for finding in broken:  # the file that is meant may be one of these
-            warn(str(finding))
-        _unknown("policy", name, list(policies.names()), str(cfg.policies))
-    if policy.mode == "observe":
-        if cfg.databases[database].credential.mode == "ephemeral":
-            hint = "give it mode: enforce and tables, or the database a shared credential"
-            fail(USAGE, f"the policy {name} only observes: it names nothing that a role could be given", hint)
-        warn(f"the policy {name} is in mode: observe: everything is recorded and nothing refused")
-    if database not in policy.databases:
-        there = ", ".join(policy.databases)
-        fail(USAGE, f"the policy {name} is not for the database {database}", f"{policy.file} names: {there}")
-    return policy
-
-
-def _unknown(what: str, name: str, known: list[str], where: str) -> NoReturn:
-    guess = nearest(name, known)
-    hint = f"did you mean {guess}? " if guess else ""
-    fail(USAGE, f"there is no {what} {name!r} in {where}", f"{hint}There are: {', '.join(known) or 'none'}")
 
 
 def _observes(text: str) -> bool:
@@ -279,36 +261,6 @@ def _observes(text: str) -> bool:
         return parse(text, "a pinned policy").mode == "observe"
     except PolicyError:  # written by another version
         return False
-
-
-def _length(text: str, policy: Policy) -> float:
-    try:
-        seconds = parse_duration(text)
-    except ValueError as error:
-        fail(USAGE, f"--for: {error}")
-    if seconds <= 0:
-        fail(USAGE, "--for: a grant must last longer than no time at all")
-    bound = policy.window.max
-    if bound is not None and seconds > bound:
-        longest = format_duration(bound)
-        fail(USAGE, f"--for: {text} is longer than the policy {policy.name} allows", f"at most --for {longest}")
-    return seconds
-
-
-def _start(text: str | None, now: datetime) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        if text.startswith("+"):
-            return now + timedelta(seconds=parse_duration(text[1:]))
-        moment = datetime.fromisoformat(text)
-        if moment.tzinfo is not None:
-            return moment.astimezone(UTC)
-        hint = f"add Z for UTC or an offset: {moment.isoformat()}Z"
-    except (ValueError, OverflowError):
-        hint = "write for example 2026-01-05T09:00:00Z, 2026-01-05T09:00+01:00 or +30m"
-        fail(USAGE, f"--from: {text!r} is not a time", hint)
-    fail(USAGE, f"--from: {text!r} has no timezone", hint)
 
 
 def _nothing_missing(policy: Policy) -> None:
@@ -324,35 +276,3 @@ def _nothing_missing(policy: Policy) -> None:
     if missing:
         hint = "this version of daypass cannot collect these yet; a policy without them can be granted"
         fail(NO, f"the policy {policy.name} asks for {' and '.join(missing)}", hint)
-
-
-def _run(cfg: Config, action: Callable[[Grants], Awaitable[T]]) -> T:
-    """Opens the state, acts, closes it; what goes wrong becomes an exit code."""
-    clock, identity = SystemClock(), ""
-
-    def record(action: str, detail: dict[str, Any]) -> None:
-        rest = {key: value for key, value in detail.items() if key not in {"grant", "by"}}
-        event = GrantEvent(action=action, grant=detail["grant"], by=detail["by"], detail=rest)
-        append_installation(cfg.recording.dir, event, clock.now, installation=identity)
-
-    async def main() -> T:
-        nonlocal identity
-        store = await Store.open(cfg.state)
-        try:
-            identity, _ = await store.identity()
-            return await action(Grants(store, clock, record))
-        finally:
-            await store.close()
-
-    try:
-        return asyncio.run(main())
-    except GrantNotFound as error:
-        fail(USAGE, str(error), "daypass grant list shows them all")
-    except GrantError as error:
-        fail(USAGE, str(error))
-    except StoreError as error:
-        fail(UNREACHABLE, str(error), "daypass doctor checks the state")
-    except RecordError as error:
-        fail(
-            UNREACHABLE, f"this cannot be recorded, so it was not done: {error}", "daypass doctor checks recording.dir"
-        )

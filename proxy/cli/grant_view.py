@@ -15,11 +15,13 @@ from urllib.parse import quote
 from rich.console import Console
 from rich.text import Text
 
-from proxy.access.model import Grant
+from proxy.access.model import Grant, Terms
 from proxy.cli.output import fields, note, rfc3339, styled
 from proxy.config import Config, format_duration
+from proxy.policy.load import Policies
+from proxy.session.terms import terms_of
 
-COLOURS = {"active": "green", "waiting": "yellow", "expired": "bright_black", "revoked": "red"}
+COLOURS = {"active": "green", "waiting": "yellow", "paused": "yellow", "expired": "bright_black", "revoked": "red"}
 
 
 def address(cfg: Config) -> tuple[str, int]:
@@ -44,38 +46,55 @@ def show_login(console: Console, dsn: str, token: str) -> None:
     note("\nThe token is shown this once; psql asks for it. Send it by another way than the login line.")
 
 
-def facts(grant: Grant, now: datetime) -> Callable[[Console], None]:
+def files_of(cfg: Config) -> Callable[[Grant], Terms | None]:
+    """What the policy files say now of each grant; what is broken or gone says nothing."""
+    policies = Policies(cfg.policies)
+    policies.load()
+    known = {name: terms_of(policies.get(name)) for name in policies.names()}
+    return lambda grant: known.get(grant.policy)
+
+
+def facts(grant: Grant, now: datetime, file: Terms | None = None) -> Callable[[Console], None]:
     """What there is to know of a grant, for people."""
-    lasts = format_duration(round((grant.expires_at - grant.starts_at).total_seconds()))
+    ends = grant.ends(file)
+    lasts = format_duration(round((ends - grant.starts_at).total_seconds()))
+    week = [f"{rule.days or 'every day'} {rule.hours or 'all day'} {rule.timezone}" for rule in grant.rules(file)
+            if not rule.always]  # fmt: skip
     return fields(
         [
-            ("state", state_of(grant, now)),
+            ("state", state_of(grant, now, file)),
             ("person", f"{grant.person} ({grant.vendor})"),
             ("database", grant.database),
             ("policy", f"{grant.policy}, revision {grant.policy_revision[:12]}"),
             ("reason", grant.reason),
-            ("time", f"{rfc3339(grant.starts_at)} to {rfc3339(grant.expires_at)} ({lasts}), {left(grant, now)}"),
-            ("only from", grant.bind_ip),
+            ("time", f"{rfc3339(grant.starts_at)} to {rfc3339(ends)} ({lasts}), {left(grant, now, file)}"),
+            ("hours", " and ".join(dict.fromkeys(week)) or None),
+            ("only from", " and ".join(", ".join(bound) for bound in grant.networks(file)) or None),
             ("created", f"{rfc3339(grant.created_at)} by {grant.created_by}"),
             ("revoked", f"{rfc3339(grant.revoked_at)}: {grant.revoke_reason}" if grant.revoked_at else None),
         ]
     )
 
 
-def state_of(grant: Grant, now: datetime) -> Text:
+def state_of(grant: Grant, now: datetime, file: Terms | None = None) -> Text:
     """The state, in its colour."""
-    state = grant.state(now)
+    state = grant.state(now, file)
     return styled(state, COLOURS[state])
 
 
-def left(grant: Grant, now: datetime) -> str:
-    """`3h 59m left`, `starts in 2d`, `ended 5m ago`: the two largest units."""
-    state = grant.state(now)
+def left(grant: Grant, now: datetime, file: Terms | None = None) -> str:
+    """`3h 59m left`, `starts in 2d`, `opens in 14h`, `ended 5m ago`: the two largest units."""
+    state, ends = grant.state(now, file), grant.ends(file)
     if state == "waiting":
-        return f"starts in {_rough(grant.starts_at - now)}"
+        return f"starts in {_rough(grant.starts_at - now)}" if now < grant.starts_at else "waits for its prechecks"
+    if state == "paused":
+        opens = grant.turns(now, file)
+        return (
+            f"opens in {_rough(opens - now)}" if opens is not None else f"closed until its end in {_rough(ends - now)}"
+        )
     if state == "active":
-        return f"{_rough(grant.expires_at - now)} left"
-    return f"ended {_rough(now - min(grant.revoked_at or grant.expires_at, grant.expires_at))} ago"
+        return f"{_rough(ends - now)} left"
+    return f"ended {_rough(now - min(grant.revoked_at or ends, ends))} ago"
 
 
 def _rough(span: timedelta) -> str:
@@ -84,12 +103,12 @@ def _rough(span: timedelta) -> str:
     return format_duration(seconds - seconds % unit)
 
 
-def plain(grant: Grant, now: datetime) -> dict[str, Any]:
+def plain(grant: Grant, now: datetime, file: Terms | None = None) -> dict[str, Any]:
     """What there is to know of a grant, for programs."""
     return {
         "grant": grant.id,
         "user": grant.id,
-        "state": grant.state(now),
+        "state": grant.state(now, file),
         "person": grant.person,
         "vendor": grant.vendor,
         "database": grant.database,
@@ -100,7 +119,8 @@ def plain(grant: Grant, now: datetime) -> dict[str, Any]:
         "created_at": rfc3339(grant.created_at),
         "created_by": grant.created_by,
         "starts_at": rfc3339(grant.starts_at),
-        "expires_at": rfc3339(grant.expires_at),
+        "expires_at": rfc3339(grant.ends(file)),
+        "opens_at": rfc3339(grant.turns(now, file)) if grant.state(now, file) == "paused" else None,
         "revoked_at": rfc3339(grant.revoked_at),
         "revoke_reason": grant.revoke_reason,
     }

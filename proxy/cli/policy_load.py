@@ -31,6 +31,7 @@ from proxy.policy.load import Policies, parse
 from proxy.policy.model import Policy
 from recorder import index, timeline
 from recorder.events import Outcome, Statement
+from recorder.stored import BrokenError, SealedError
 
 PolicyOption = Annotated[str, typer.Option("--policy", "-p", metavar="NAME", help="The policy's name.")]
 DatabaseOption = Annotated[
@@ -166,6 +167,7 @@ def sessions(cfg: Config, *, grant: str | None = None, since: datetime | None = 
         for session in found
         if grant in (None, session.grant)
         and (since is None or session.ended_at is None or session.ended_at >= since)
+        and session.state != "expired"
         and (session.state != "damaged" or _said_damaged(session))
     ]
 
@@ -189,6 +191,8 @@ def statements(found: Iterable[index.Session], since: datetime | None = None) ->
                     yield _recorded(session, *waiting.pop(event.n), event)
         except OSError as error:
             warn(f"cannot read {error.filename}: {error.strerror}")
+        except (SealedError, BrokenError) as error:
+            warn(f"{session.session} is left out: {error}")
         for statement, at in waiting.values():
             yield _recorded(session, statement, at, None)
 

@@ -118,11 +118,11 @@ def explained(judgement: Judgement) -> dict[str, Any]:
         }
         for s in judgement.statements
     ]
-    masked = any(s.verdict == "mask" for s in judgement.statements)
-    first = refusal or (judgement.statements[0] if judgement.statements else None)
+    held = next((s for s in judgement.statements if s.verdict == "hold"), None)
+    first = refusal or held or (judgement.statements[0] if judgement.statements else None)
     rewritten = "; ".join(s.rewritten or s.sql for s in judgement.statements)
     return {
-        "verdict": "deny" if refusal else "mask" if masked else "allow",
+        "verdict": judgement.verdict,
         "rule": first.rule if first else "allow",
         "reason": first.reason if first else "an empty statement",
         "rewritten": rewritten if not refusal and any(s.rewritten for s in judgement.statements) else None,

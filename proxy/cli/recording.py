@@ -5,17 +5,22 @@ work is the recorder's; this file knows arguments and exit codes only. Invariant
 or missing, and on nothing else.
 """
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from proxy.cli import recording_keep, recording_search
 from proxy.cli.options import ConfigOption, OutputOption, load_config
 from proxy.cli.output import NO, UNREACHABLE, USAGE, emit, fail
-from recorder import command, show
+from proxy.config import ConfigError, checkpoint_file
+from recorder import command, show, stored
+from recorder.heads import Given
 from recorder.index import NotFoundError
 from recorder.replay import MAX_IDLE
 from recorder.seal import KeyFileError
+from recorder.stored import BrokenError, Identity, SealedError
 from recorder.targets import Target, recording_file, resolve
 from recorder.verify import Report, verify
 
@@ -28,6 +33,11 @@ PublicKeyOption = Annotated[
     ),
 ]
 
+IdentityOption = Annotated[
+    list[Path] | None,
+    typer.Option("--identity", metavar="FILE", help="An age identity or ssh key that opens encrypted recordings."),
+]
+
 
 @app.command("verify", epilog="Example: daypass recording verify --public-key kept/public.pem -o json")
 def verify_command(
@@ -35,9 +45,15 @@ def verify_command(
     output: OutputOption,
     target: Annotated[str | None, typer.Argument(metavar="[ID|FILE|DIR]", help="Without it: all recordings.")] = None,
     public_key: PublicKeyOption = None,
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option("--checkpoint", metavar="FILE", help="A checkpoint kept elsewhere: was the log rolled back?"),
+    ] = None,
+    identity: IdentityOption = None,
 ) -> None:
     """Is every recording there, and is it what was written? Exits 1 if not."""
-    report = _verify(_resolve(target, config), public_key)
+    resolved = _resolve(target, config)
+    report = _verify(resolved, public_key, _given(checkpoint or [], resolved, config), identities(identity))
     emit(report.to_dict(), output, lambda console: show.report(console, report))
     if not report.ok:
         raise typer.Exit(NO)
@@ -50,14 +66,19 @@ def replay_command(
     target: Annotated[str, typer.Argument(metavar="ID|FILE", help="A session's id or its beginning, or its file.")],
     speed: Annotated[float, typer.Option("--speed", metavar="N", help="2 is twice as fast.", min=0.01)] = 1.0,
     max_idle: Annotated[
-        float, typer.Option("--max-idle", metavar="SECONDS", help="Longer pauses are cut to this.", min=0.0)
+        float,
+        typer.Option("--idle-limit", "--max-idle", metavar="SECONDS", help="Longer pauses are cut to this.", min=0.0),
     ] = MAX_IDLE,
+    at: Annotated[
+        str | None, typer.Option("--at", metavar="PLACE", help="From 1:30, 90s, #12 or 2026-01-05T09:00:00Z on.")
+    ] = None,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="All at once, as in a pipe.")] = False,
     rewritten: Annotated[bool, typer.Option("--rewritten", help="Show also what ran in place of a statement.")] = False,
     public_key: PublicKeyOption = None,
+    identity: IdentityOption = None,
 ) -> None:
     """Show a session again as the vendor saw it, in its own time; refusals are marked. Exits 1 if the recording is
-    damaged."""
+    damaged. On a terminal it has keys: space pauses, . goes one step, ? shows the others."""
     path, found = _file(target, config)
     try:
         code = command.replay(
@@ -67,10 +88,14 @@ def replay_command(
             max_idle=max_idle,
             wait=not no_wait,
             rewritten=rewritten,
+            at=at,
             public_key=public_key,
+            keys=identities(identity),
         )
-    except KeyFileError as error:
+    except (KeyFileError, ValueError) as error:
         fail(USAGE, str(error))
+    except (SealedError, BrokenError) as error:
+        fail(*unreadable(error))
     except OSError as error:
         fail(UNREACHABLE, f"cannot read {error.filename}: {error.strerror}")
     raise typer.Exit(code)
@@ -81,15 +106,52 @@ def export_command(
     config: ConfigOption,
     target: Annotated[str, typer.Argument(metavar="ID|FILE", help="A session's id or its beginning, or its file.")],
     format_: Annotated[str, typer.Option("--format", metavar="jsonl", help="One JSON object a line.")] = "jsonl",
+    identity: IdentityOption = None,
 ) -> None:
     """Print the decoded events of a recording."""
     if format_ != "jsonl":
         fail(USAGE, f"there is no format {format_}", "jsonl is the format there is")
     path, _ = _file(target, config)
     try:
-        command.export(path)
+        command.export(path, identities(identity))
+    except (SealedError, BrokenError) as error:
+        fail(*unreadable(error))
     except OSError as error:
         fail(UNREACHABLE, f"cannot read {error.filename}: {error.strerror}")
+
+
+app.command("search", epilog="Example: daypass recording search 'customers AND deny' --since 7d")(
+    recording_search.search_command
+)
+app.command("rebuild-index", epilog="Example: daypass recording rebuild-index")(recording_search.rebuild_command)
+
+
+def identities(files: list[Path] | None) -> list[Identity]:
+    """The secret keys in the files of `--identity`."""
+    try:
+        return [key for file in files or [] for key in stored.identities(file)]
+    except (OSError, ValueError) as error:
+        fail(USAGE, str(error), "age-keygen -o FILE makes one; its public key goes to recording.recipients")
+
+
+def unreadable(error: SealedError | BrokenError) -> tuple[int, str]:
+    """Exit code and text for a recording that cannot be read."""
+    return (USAGE if isinstance(error, SealedError) else NO), str(error)
+
+
+def _given(files: list[Path], target: Target, config: Path) -> list[Given]:
+    """The checkpoints from elsewhere: those of the command line, and the one beside the state of this installation."""
+    try:
+        given = [Given(str(file), file.read_bytes()) for file in files]
+    except OSError as error:
+        fail(USAGE, f"cannot read {error.filename}: {error.strerror}")
+    if config.is_file():
+        with contextlib.suppress(ConfigError, OSError):
+            cfg = load_config(config)
+            beside = checkpoint_file(cfg)
+            if beside is not None and cfg.recording.dir.absolute() == target.directory and beside.exists():
+                given.append(Given(str(beside), beside.read_bytes()))
+    return given
 
 
 def recordings_folder(config: Path) -> Path:
@@ -119,10 +181,20 @@ def _file(target: str, config: Path) -> tuple[Path, Target]:
         fail(USAGE, str(error), "daypass session list shows what is there")
 
 
-def _verify(target: Target, public_key: Path | None) -> Report:
+def _verify(target: Target, public_key: Path | None, given: list[Given], keys: list[Identity]) -> Report:
     try:
-        return verify(target.directory, ids=target.ids, public_key=public_key, copies=target.copies)
+        return verify(
+            target.directory,
+            ids=target.ids,
+            public_key=public_key,
+            copies=target.copies,
+            checkpoints=given,
+            identities=keys,
+        )
     except KeyFileError as error:
         fail(USAGE, str(error))
     except OSError as error:
         fail(UNREACHABLE, f"cannot read {error.filename}: {error.strerror}")
+
+
+recording_keep.register(app)

@@ -1,4 +1,4 @@
-"""`daypass session`: which sessions there were, one of them in short, and the end of an open one.
+"""`daypass session`: which sessions there were, one of them in short or as it goes on, and the end of an open one.
 
 Looking reads the recordings folder only, so it works with or without a running server; `kill` asks for it in the state,
 where the process that has the session finds it. Must not judge whether a recording is whole; that is `daypass recording
@@ -14,9 +14,10 @@ import typer
 
 from proxy.cli.options import ByOption, ConfigOption, OutputOption, load_config, who
 from proxy.cli.output import NO, UNREACHABLE, USAGE, emit, fail, note
-from proxy.cli.recording import recordings_folder
-from recorder import files, index, show, timeline
+from proxy.cli.recording import IdentityOption, identities, recordings_folder, unreadable
+from recorder import command, files, index, show, timeline
 from recorder.index import NotFoundError
+from recorder.stored import BrokenError, SealedError
 
 PATIENCE: Final = 3.0
 """Seconds for the process that has the session to end it; it looks four times a second."""
@@ -46,13 +47,16 @@ def show_command(
     config: ConfigOption,
     output: OutputOption,
     session: Annotated[str, typer.Argument(metavar="ID", help="The session's id, or its beginning.")],
+    identity: IdentityOption = None,
 ) -> None:
     """One session: who, when, from where, and how much."""
     try:
         one = index.find(recordings_folder(config), session)
-        total = timeline.summary(one.path)
+        total = timeline.summary(one.path, identities(identity))
     except NotFoundError as error:
         fail(USAGE, str(error), "daypass session list shows what is there")
+    except (SealedError, BrokenError) as error:
+        fail(*unreadable(error))
     except OSError as error:
         fail(UNREACHABLE, f"cannot read {error.filename}: {error.strerror}")
     data = {
@@ -67,6 +71,25 @@ def show_command(
         "detail": total.end.detail if total.end else None,
     }
     emit(data, output, lambda console: show.session(console, one, total))
+
+
+@app.command("tail", epilog="Example: daypass session tail 4f2a --jsonl | jq .sql")
+def tail_command(
+    config: ConfigOption,
+    session: Annotated[str, typer.Argument(metavar="ID", help="The session's id, or its beginning.")],
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="The recording's lines as they are, for programs.")] = False,
+) -> None:
+    """Follow a session: what was done so far, then what is done, until it ends."""
+    try:
+        one = index.find(recordings_folder(config), session)
+        command.tail(one.path, jsonl=jsonl, state=one.state)
+    except NotFoundError as error:
+        fail(USAGE, str(error), "daypass session list shows what is there")
+    except OSError as error:
+        fail(UNREACHABLE, f"cannot read {error.filename}: {error.strerror}")
+    except KeyboardInterrupt:
+        note("")
+        raise typer.Exit from None
 
 
 @app.command("kill", epilog="Example: daypass session kill s-20261123-211131-qlxlnufc --reason 'wrong table'")

@@ -48,7 +48,7 @@ class Recorded:
     @property
     def ran(self) -> bool:
         """Whether it went to Postgres and was not sent back as wrong (SQLSTATE class 42)."""
-        return self.verdict in ("allow", "mask") and not (self.sqlstate or "").startswith("42")
+        return self.verdict != "deny" and not (self.sqlstate or "").startswith("42")
 
 
 @dataclass(slots=True)
@@ -122,11 +122,13 @@ class Backtest:
     def _one(self, one: Recorded) -> tuple[Effect | None, str, str]:
         sql = one.sql.encode("utf-8", "surrogateescape")
         judgement = self._judge.judge(sql)
-        passed = one.verdict in ("allow", "mask")
+        passed = one.verdict != "deny"
         refusal = judgement.refusal
         if refusal is not None and not judgement.allowed:
             return ("refused", refusal.rule, refusal.reason) if passed else (None, "", "")
-        verdict = "mask" if any(s.verdict == "mask" for s in judgement.statements) else "allow"
+        verdict = judgement.verdict
+        if verdict == "hold" != one.verdict:
+            return "changed" if passed else "allowed", verdict, "waits for an approval"
         if not passed:
             return "allowed", verdict, f"was refused by the rule {one.rule}"
         key = one.sql, one.verdict, one.ran, one.grant

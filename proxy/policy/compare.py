@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from proxy.policy.bind import Bound, entry_for
-from proxy.policy.model import Mask, Policy, SqlMask, Table, Window
+from proxy.policy.model import Hold, Mask, Policy, SqlMask, Table, Window
 from proxy.units import format_duration, format_size
 
 Effect = Literal["allows", "refuses", "changes"]
@@ -189,6 +189,7 @@ def _settings(a: Policy, b: Policy) -> list[Change]:
     if old.greeting != new.greeting:
         found.append(Change("greeting", "changes", "on; it was off" if new.greeting else "off; it was on"))
     found += _approvals(old.approvals, new.approvals)
+    found += _hold(old.hold, new.hold)
     for key, need in (("agreements", "the agreement {}"), ("prechecks", "the precheck {}")):
         found += [
             Change(c.what, "refuses" if c.effect == "allows" else "allows", c.text)
@@ -283,4 +284,19 @@ def _approvals(old: Any, new: Any) -> list[Change]:
     if old and new and set(old.from_) != set(new.from_):
         text = f"from {_words(new.from_)}; it was from {_words(old.from_)}"
         found.append(Change("approvals", "changes", text))
+    return found
+
+
+def _hold(old: Hold | None, new: Hold | None) -> list[Change]:
+    """What waits for another person's yes counts as refused until then."""
+    before, after = ([*x.tables, *(f"{f}()" for f in x.functions)] if x else [] for x in (old, new))
+    found = [
+        Change("hold", "refuses" if c.effect == "allows" else "allows", c.text)
+        for c in _members("hold", before, after, "{} waits for an approval", "{} no longer waits for an approval")
+    ]
+    if old and new and set(old.from_) != set(new.from_):
+        found.append(Change("hold", "changes", f"approved by {_words(new.from_)}; it was by {_words(old.from_)}"))
+    if old and new and old.timeout != new.timeout:
+        text = f"waits for {format_duration(new.timeout)}; it was {format_duration(old.timeout)}"
+        found.append(Change("hold", "changes", text))
     return found

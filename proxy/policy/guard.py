@@ -18,6 +18,7 @@ from proxy.policy.oracle import Node, RawStatement
 from proxy.policy.refusal import Refused
 from proxy.policy.scope import Walk
 from proxy.policy.substitute import Edit
+from proxy.policy.uses import Reading
 
 OWN_SETTINGS = frozenset({"daypass.scope", "daypass.expires", "daypass.budget"})
 """What a client may SHOW of its own access."""
@@ -70,6 +71,7 @@ class Judged:
     name: str | None = None
     tables: list[str] = field(default_factory=list)
     functions: list[str] = field(default_factory=list)
+    columns: tuple[str, ...] = ()
     partial: list[str] = field(default_factory=list)
     """Tables of which only a part is shown."""
     edits: list[Edit] = field(default_factory=list)
@@ -113,9 +115,10 @@ class Guard:
     # -- queries -----------------------------------------------------------------------------------------------------
 
     def _query(self, sql: bytes, text: bytes, select: Node, judged: Judged, *, explain: bool = False) -> None:
-        walk = Walk(self.bound, self._caps)
+        walk = Reading(self.bound, self._caps)
         walk.select(select, {})
         walk.finish()
+        judged.columns = walk.touched()
         ctes = _cte_names(select) if b"with" in text.lower() else frozenset()
         self._conclude(sql, text, walk, judged, ctes, explain=explain)
 
@@ -200,6 +203,7 @@ class Guard:
                 f"COPY (SELECT * FROM {shown.relation.qualified}) TO STDOUT works.",
             )
         judged.tables = [shown.relation.qualified]
+        judged.columns = _copied(shown, oracle.names(node.get("attlist", [])))
 
     @staticmethod
     def _copy_columns(sql: bytes, node: Node, shown: Shown, judged: Judged) -> None:
@@ -212,6 +216,7 @@ class Guard:
         del node["relation"], node["attlist"]
         node["query"] = query
         judged.tables = judged.partial = [name]
+        judged.columns = _copied(shown, wanted)
         judged.edits = [edit]
 
     # -- the session -------------------------------------------------------------------------------------------------
@@ -337,6 +342,11 @@ def _plain_value(arg: Node) -> str | int | float | bool | None:
             value: str | int | float | bool = node[key].get(field_name, 0 if key == "ival" else "")
             return value
     return None
+
+
+def _copied(shown: Shown, columns: tuple[str, ...]) -> tuple[str, ...]:
+    """The columns of a COPY, for the record."""
+    return tuple(f"{shown.relation.qualified}.{name}" for name in columns or ("*",))
 
 
 def _milliseconds(value: Any) -> int | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Protocol
 
@@ -78,6 +79,7 @@ class Judge:
         self._shapes: dict[bytes, Judgement] = {}
         self._outlines: dict[bytes, Judgement] = {}
         self._observe = policy.mode == "observe"
+        self._hold = policy.model.hold
 
     @property
     def policy(self) -> Policy:
@@ -232,7 +234,9 @@ class Judge:
         plain = allowed and not edits and len(found) == 1 and found[0][1].kind == "select"
         by_literal = found[0][1].by_literal if found else True
         veiled = not self._observe and any(self._veiled(judged) for _, judged in found)
-        return Judgement(statements, allowed, forward, tuple(edits), b"" if plain and not by_literal else None, veiled)
+        shape = b"" if plain and not by_literal else None
+        held = allowed and self._hold is not None and any(s.held or s.kind == "execute" for s in statements)
+        return Judgement(statements, allowed, forward, tuple(edits), shape, veiled, held)
 
     def _veiled(self, judged: Judged) -> bool:
         """FETCH and EXECUTE run what another statement named, and a function's own code may raise what it likes."""
@@ -253,6 +257,9 @@ class Judge:
         if refused and refused.location is not None:
             position = len(sql[: refused.location].decode(errors="replace")) + 1
         verdict = "deny" if refused else "mask" if judged.partial else "allow"
+        held = "" if refused else self._held(judged)
+        if held and judged.kind != "prepare":
+            verdict = "hold"
         rule = refused.rule if refused else verdict
         if self._observe:
             verdict, rule = "allow", f"observe.{rule}"
@@ -260,7 +267,7 @@ class Judge:
             kind=judged.kind,
             verdict=verdict,
             rule=rule,
-            reason=refused.reason if refused else _partly(judged.partial),
+            reason=refused.reason if refused else held or _partly(judged.partial),
             hint=refused.hint if refused else "",
             position=position,
             sql=text,
@@ -268,7 +275,18 @@ class Judge:
             name=judged.name,
             tables=tuple(judged.tables),
             functions=tuple(judged.functions),
+            held=bool(held) and not self._observe,
+            columns=judged.columns,
+            parsed=raw.kind != "",
         )
+
+    def _held(self, judged: Judged) -> str:
+        """What of a statement makes it wait for another person's yes, in words; nothing where it need not."""
+        if self._hold is None:
+            return ""
+        both = ((judged.tables, self._hold.tables), (judged.functions, self._hold.functions))
+        found = [name for names, held in both for name in names if any(fnmatchcase(name, glob) for glob in held)]
+        return f"{', '.join(dict.fromkeys(found))}: needs another person's approval" if found else ""
 
 
 class Both:
@@ -317,7 +335,7 @@ class Both:
         if pinned.search_path != current.search_path and not _NAMELESS.issuperset(s.kind for s in first.statements):
             # The session has the pinned path; what the file's judge has allowed may be another table of that name.
             return self._changed(first, sql, "the policy has another search_path since the grant was made")
-        return first
+        return second if any(s.held for s in second.statements) else first
 
     @staticmethod
     def _changed(first: Judgement, sql: bytes, reason: str) -> Judgement:

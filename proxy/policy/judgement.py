@@ -34,6 +34,11 @@ class Statement(msgspec.Struct, frozen=True):
     name: str | None
     tables: tuple[str, ...]
     functions: tuple[str, ...]
+    held: bool = False
+    """Whether another person has to say yes before it runs; a PREPARE itself runs nothing, what executes it does."""
+    columns: tuple[str, ...] = ()
+    parsed: bool = True
+    """Whether Postgres's grammar takes the text for SQL; where not, nobody can say what in it is a value."""
 
 
 class Judgement(msgspec.Struct, frozen=True):
@@ -46,11 +51,19 @@ class Judgement(msgspec.Struct, frozen=True):
     shape: bytes | None = None
     veiled: bool = False
     """Whether an error of these statements can hold values that the policy hides."""
+    held: bool = False
+    """Whether one of them waits, or could by what it executes, for another person's yes."""
 
     @property
     def plain(self) -> bool:
-        """Whether nothing has to be done to what the upstream answers."""
-        return not self.edits and not self.veiled
+        """Whether these statements need no more than to be passed on."""
+        return not self.edits and not self.veiled and not self.held
+
+    @property
+    def verdict(self) -> str:
+        """The hardest verdict on any of the statements."""
+        found = {s.verdict for s in self.statements}
+        return next((verdict for verdict in ("deny", "hold", "mask") if verdict in found), "allow")
 
     @property
     def refusal(self) -> Statement | None:

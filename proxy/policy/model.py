@@ -94,6 +94,15 @@ def _zone(value: str) -> str:
     return value
 
 
+def _hours(value: str) -> str:
+    begin, _, end = value.partition("-")
+    if begin == end:
+        raise ValueError("they end when they begin; leave hours out for the whole day")
+    if end > "24:00":
+        raise ValueError("24:00 is the end of the day; hours over midnight are written 22:00-06:00")
+    return value
+
+
 class Window(_Model):
     """How long a grant may be and when in the week it may be used."""
 
@@ -101,8 +110,19 @@ class Window(_Model):
     days: str | None = Field(
         default=None, pattern=r"^(mon|tue|wed|thu|fri|sat|sun)([-,](mon|tue|wed|thu|fri|sat|sun))*$"
     )
-    hours: str | None = Field(default=None, pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-4]):[0-5]\d$")
+    hours: Annotated[str, AfterValidator(_hours)] | None = Field(
+        default=None, pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-4]):[0-5]\d$"
+    )
     timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
+
+
+def _qualified(value: str) -> str:
+    if value.count(".") != 1 or value.startswith(".") or value.endswith("."):
+        raise ValueError(f"{value!r} is not schema.name (tables may be globs, as in app.*)")
+    return value
+
+
+Qualified = Annotated[str, AfterValidator(_qualified)]
 
 
 class Approvals(_Model):
@@ -110,6 +130,21 @@ class Approvals(_Model):
 
     count: int = Field(default=1, ge=1)
     from_: list[str] = Field(default=[], alias="from")
+
+
+class Hold(_Model):
+    """Which statements wait for another person's yes: those that read these tables or call these functions (globs)."""
+
+    tables: list[Qualified] = []
+    functions: list[Qualified] = []
+    from_: list[str] = Field(default=[], alias="from")
+    timeout: Duration = Field(default=600.0, gt=0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Hold:
+        if not self.tables and not self.functions:
+            raise ValueError("tables or functions: what makes a statement wait")
+        return self
 
 
 class Test(_Model):
@@ -132,15 +167,6 @@ def _table(value: Any) -> Any:
     return {} if value is None else value
 
 
-def _qualified(value: str) -> str:
-    if value.count(".") != 1 or value.startswith(".") or value.endswith("."):
-        raise ValueError(f"{value!r} is not schema.name (tables may be globs, as in app.*)")
-    return value
-
-
-Qualified = Annotated[str, AfterValidator(_qualified)]
-
-
 class Functions(_Model):
     """Functions beside the reviewed built-ins, by name: `schema.name`."""
 
@@ -161,6 +187,7 @@ class PolicyModel(_Model):
     network: list[Annotated[str, AfterValidator(_network)]] = []
     greeting: bool = True
     approvals: Approvals | None = None
+    hold: Hold | None = None
     agreements: list[str] = []
     prechecks: list[str] = []
     tests: list[Test] = []

@@ -109,9 +109,8 @@ def _written(policy: Policy, base: Judge, draft: _Draft, notes: list[str], uncov
     for index, test in enumerate(policy.model.tests):
         judged = judge.judge(test.sql.encode())
         refusal = judged.refusal
-        verdict = "deny" if refusal else "mask" if any(s.verdict == "mask" for s in judged.statements) else "allow"
         first = refusal or (judged.statements[0] if judged.statements else None)
-        right = verdict == test.verdict and test.rule in (None, first.rule if first else "allow")
+        right = judged.verdict == test.verdict and test.rule in (None, first.rule if first else "allow")
         if not right or (not refusal and _names_hidden(base.bound, judge.bound, test.sql)):
             broken.append(index)
     if broken:

@@ -1,6 +1,6 @@
-"""Which columns of which tables, and which functions, a statement needs: what `suggest` and `backtest` ask.
+"""Which columns of which tables, and which functions, a statement needs: what `suggest`, `backtest` and the record ask.
 
-Walks the statement as the guard does and notes what every column reference can mean. It decides nothing about access.
+`Reading` is the guard's walk with a note of what every column reference can mean. It decides nothing about access.
 Invariant: where a reference can mean several columns all of them are needed, so a policy cut to these facts keeps every
 name that the statement uses.
 """
@@ -23,6 +23,9 @@ SYSTEM_COLUMNS = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"})
 EVERYTHING = "everything"
 """The file of the policy that `everything` makes; it has none."""
 Key = tuple[str, str]
+SYSTEM_SCHEMAS = ("pg_catalog", "information_schema")
+MOST_COLUMNS = 256
+"""More columns of one statement are recorded by their tables alone: a short text can mean very many."""
 
 
 @dataclass
@@ -86,7 +89,7 @@ def _statement(bound: Bound, raw: RawStatement, found: Uses) -> None:
         _add(found.named, shown.relation, listed)
         return
     select = node if raw.kind == "SelectStmt" else node.get("query", {}).get("SelectStmt")
-    walk = _Reading(bound)
+    walk = Reading(bound)
     if select is not None:
         walk.select(select, {})
     elif raw.kind == "ExecuteStmt":
@@ -98,7 +101,7 @@ def _add(where: dict[Key, set[str]], relation: Relation, columns: tuple[str, ...
     where.setdefault((relation.schema, relation.name), set()).update(columns)
 
 
-class _Reading(Walk):
+class Reading(Walk):
     """The guard's walk, with a note of where each column reference stands."""
 
     def __post_init__(self) -> None:
@@ -130,6 +133,25 @@ class _Reading(Walk):
             names = [n for rel in sides for n in set(rel.columns.names) if n]
             self._merged.append((sides, {n for n in names if names.count(n) > 1}))
         return given
+
+    def touched(self) -> tuple[str, ...]:
+        """The columns for the record: `schema.table.column`, and `schema.table.*` where all that are shown are taken.
+        Those of Postgres's own catalogs are left out."""
+        if all(reference.shown.relation.schema in SYSTEM_SCHEMAS for reference in self.references):
+            return ()
+        found = Uses()
+        self.conclude(found)
+        names: list[str] = []
+        for (schema, table), every in sorted(found.all.items()):
+            if schema not in SYSTEM_SCHEMAS:
+                named = found.named.get((schema, table), set())
+                names += [f"{schema}.{table}.*"] if every - named else []
+                names += [f"{schema}.{table}.{column}" for column in sorted(named)]
+        if len(names) > MOST_COLUMNS:
+            return tuple(
+                f"{s}.{t}.*" for (s, t), every in sorted(found.all.items()) if every and s not in SYSTEM_SCHEMAS
+            )
+        return tuple(names)
 
     def conclude(self, found: Uses) -> None:
         """Turn the notes into facts."""

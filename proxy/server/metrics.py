@@ -48,12 +48,33 @@ class Gauges:
 
 
 @dataclass(slots=True)
+class NoticeCounts:
+    """What became of notifications, by sink."""
+
+    delivered: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, int] = field(default_factory=dict)
+    given_up: dict[str, int] = field(default_factory=dict)
+    backlog: dict[str, int] = field(default_factory=dict)
+
+    def families(self) -> list[Family]:
+        """As they are now."""
+        backlog = {name: float(count) for name, count in self.backlog.items()}
+        return [
+            _labelled("daypass_notices_delivered", "Notices that arrived, by sink.", "sink", self.delivered),
+            _labelled("daypass_notices_failed", "Tries that failed, by sink.", "sink", self.failed),
+            _labelled("daypass_notices_given_up", "Notices that nobody got, by sink.", "sink", self.given_up),
+            Family("daypass_notices_waiting", "gauge", "Notices not delivered yet.", "max", backlog, "sink"),
+        ]
+
+
+@dataclass(slots=True)
 class Counts:
     """Counters that are not on the hot path."""
 
     logins: dict[str, int] = field(default_factory=dict)
     ends: dict[str, int] = field(default_factory=dict)
     definers: dict[str, int] = field(default_factory=dict)
+    notices: NoticeCounts = field(default_factory=NoticeCounts)
     observing: int = 0
     reloads: dict[str, int] = field(default_factory=lambda: {"good": 0, "bad": 0})
 
@@ -109,6 +130,7 @@ class Metrics:
             _labelled("daypass_denied", "Statements refused, by rule.", "rule", tally.denied),
             _labelled("daypass_logins", "Logins, by outcome.", "outcome", counts.logins),
             _labelled("daypass_policy_reloads", "Readings of the policy files.", "result", counts.reloads),
+            *counts.notices.families(),
         ]
 
 

@@ -16,6 +16,7 @@ import structlog
 
 from proxy import catalog
 from proxy.access import exposure
+from proxy.access.agreements import Agreements
 from proxy.access.grants import Grants
 from proxy.access.kills import Kills
 from proxy.access.privileges import Connection
@@ -25,11 +26,15 @@ from proxy.config import Config, ConfigError, Database
 from proxy.policy.ddl import RolePlan
 from proxy.server.metrics import Counts
 from proxy.session.ephemeral import Keeper
+from proxy.session.holding import Holding
 from proxy.session.judging import Bench
 from proxy.session.refusals import LoginRefused, refusal
-from proxy.session.registry import Registry
+from proxy.session.registry import Registry, Session
+from proxy.session.steward import Steward
 from proxy.tasks import spawn
+from recorder.files import RecordError
 from recorder.journal import Recorder
+from recorder.upkeep import Upkeep
 
 log = structlog.get_logger()
 
@@ -37,11 +42,14 @@ FLUSH_EVERY: Final = 0.05
 GRANTS_EVERY: Final = 0.25
 SPENT_EVERY: Final = 1.0
 POLICIES_EVERY: Final = 1.0
+AGREEMENTS_EVERY: Final = 0.5
 CATALOG_EVERY: Final = 5.0
 CATALOG_RETRY: Final = 1.0
 CHECKPOINT_EVERY: Final = 10.0
+UPKEEP_EVERY: Final = 10.0
 PROBE_EVERY: Final = 1.0
 ROLES_EVERY: Final = 1.0
+STEWARD_EVERY: Final = 1.0
 
 
 class Watch:
@@ -52,21 +60,29 @@ class Watch:
         *,
         config: Config,
         recorder: Recorder,
+        upkeep: Upkeep,
         registry: Registry,
         grants: Grants,
         kills: Kills,
         bench: Bench,
         keeper: Keeper,
         counts: Counts,
+        steward: Steward,
+        holding: Holding,
+        agreements: Agreements,
     ) -> None:
         self._config = config
         self._recorder = recorder
+        self._upkeep = upkeep
         self._registry = registry
         self._grants = grants
         self._kills = kills
         self._bench = bench
         self._keeper = keeper
         self._counts = counts
+        self._steward = steward
+        self._holding = holding
+        self._agreements = agreements
         self._tasks: list[asyncio.Task[None]] = []
         self._looked: tuple[tuple[int, ...] | None, int] | None = None
         """The state's mark, and how many sessions there had been, when it was last asked."""
@@ -86,9 +102,13 @@ class Watch:
             ("deadlines", GRANTS_EVERY, self._deadlines),
             ("grants", GRANTS_EVERY, self._look_at_state),
             ("policies", POLICIES_EVERY, self._policies),
+            ("agreements", AGREEMENTS_EVERY, self._look_at_agreements),
             ("probe", PROBE_EVERY, self._probe),
             ("checkpoint", CHECKPOINT_EVERY, self._checkpoint),
+            ("upkeep", UPKEEP_EVERY, self._keep_up),
             ("roles", ROLES_EVERY, self._roles),
+            ("holds", GRANTS_EVERY, self._holding.round),
+            ("steward", STEWARD_EVERY, self._stages),
             ("spent", SPENT_EVERY, self.save_spent),
         ]
         for name, every, what in rounds:
@@ -112,6 +132,7 @@ class Watch:
 
     async def stop(self) -> None:
         """End all rounds."""
+        self._upkeep.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -182,6 +203,30 @@ class Watch:
         if self._bench.changed:
             self.reload_policies()
 
+    async def _look_at_agreements(self) -> None:
+        """No acceptance, no statement: a session whose agreement has a new text ends, and the next login signs it."""
+        asked: dict[str, tuple[Session, tuple[str, ...]]] = {}
+        for session in self._registry:
+            with contextlib.suppress(LoginRefused):
+                names = self._bench.agreements(session.grant)
+                if names and not session.signing:
+                    asked[session.id] = (session, names)
+        if not asked:
+            return
+        try:
+            new = await self._agreements.renewed(
+                (s.grant.person, name) for s, names in asked.values() for name in names
+            )
+        except StoreError as problem:
+            log.error("agreements_unavailable", reason=str(problem))
+            return
+        for session, names in asked.values():
+            texts = [new[key] for name in names if (key := (session.grant.person, name)) in new]
+            if texts:
+                titles = ", ".join(text.title for text in texts)
+                log.warning("agreement_renewed", session=session.id, grant=session.grant.id, agreements=titles)
+                session.finish(refusal("agreement", grant=session.grant.id, names=titles), f"not accepted: {titles}")
+
     async def _probe(self) -> None:
         if not self._recorder.healthy():
             self._recorder.probe()
@@ -190,6 +235,25 @@ class Watch:
         for found in self._recorder.checkpoint():
             log.warning("recording_recovered", what=str(found))
 
+    async def _stages(self) -> None:
+        if self._registry.commons.leads():
+            await self._steward.round()
+
+    async def _keep_up(self) -> None:
+        """Checkpoints, packing and deleting: all the folder's, so one process does it, and none of it on this loop."""
+        if not self._registry.commons.leads():
+            return
+        try:
+            done = await asyncio.to_thread(self._upkeep.round)
+        except (OSError, RecordError) as problem:
+            log.error("upkeep_failed", reason=str(problem))
+            return
+        if done.packed:
+            plain, stored = (sum(sizes) for sizes in zip(*((e.plain_bytes, e.bytes) for e in done.packed), strict=True))
+            log.info("recordings_stored", count=len(done.packed), bytes=plain, stored_bytes=stored)
+        for one in done.deleted:
+            log.warning("recording_expired", recording=one.id, grant=one.grant)
+
     async def _roles(self) -> None:
         """Pause what stands on released tables; drop the roles of grants that are over, and of those before a crash."""
         if not any(self._keeper.is_for(name) for name in self._config.databases):
@@ -197,6 +261,8 @@ class Watch:
         await self._keeper.look_at_releases()
         for session in self._registry:
             grant = session.grant
+            if session.signing:
+                continue
             if released := self._keeper.released(grant.database):
                 try:
                     refuse_released(self._bench.plan(grant), released)
@@ -207,6 +273,8 @@ class Watch:
         if not self._registry.commons.leads():
             return
         live = await self._grants.live()
+        now = self._registry.clock.now()
+        await self._keeper.suspend([g for g in live.values() if g.state(now, self._bench.terms(g)) == "paused"])
         keep: dict[str, list[RolePlan]] = {}
         for grant in live.values():
             if self._keeper.is_for(grant.database) and self._bench.catalog(grant.database) is not None:
@@ -221,7 +289,7 @@ class Watch:
             return
         for session in self._registry:
             grant = session.grant
-            if grant.database == database:
+            if grant.database == database and not session.signing:
                 try:
                     await self._keeper.credential(
                         grant, self._bench.plan(grant, snapshot), session.relay.talk.judge.policy.limits.sessions

@@ -26,6 +26,11 @@ def limited_by(found: Ended, judgement: Judgement) -> Judgement:
     return replace(judgement, statements=tuple(refused), allowed=False)
 
 
+def held_back(no: Refusal, statements: tuple[Statement, ...]) -> tuple[Statement, ...]:
+    """The same statements, refused because one of them waited for a yes that did not come."""
+    return tuple(replace(s, verdict="deny", rule="hold", reason=no.text, hint=no.hint) for s in statements)
+
+
 class Answers:
     """Refusals of one session. `waiting` are those whose turn is now; they are told once the record is written."""
 
@@ -64,6 +69,12 @@ class Answers:
         no = self.over(found)
         for n in numbers:
             self._talk.denied(n, no.sqlstate, found.rule)
+        return self.answer(no, extended=extended)
+
+    def held(self, no: Refusal, numbers: range, *, extended: bool) -> bytes:
+        """Refuse statements to which nobody has said yes."""
+        for n in numbers:
+            self._talk.denied(n, no.sqlstate, "hold")
         return self.answer(no, extended=extended)
 
     def over(self, found: Ended) -> Refusal:

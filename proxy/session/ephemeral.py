@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 
 import asyncpg
 import structlog
@@ -79,6 +79,15 @@ class Keeper:
             self._made.discard((name, plan.role))
             raise RoleError(f"the role of this grant cannot be made: {problem or type(problem).__name__}") from None
         return name, password
+
+    async def suspend(self, grants: Collection[Grant]) -> None:
+        """The roles of these grants, which pause, may not log in; `credential` lets them again."""
+        for database in filter(self.is_for, self._config.databases):
+            names = [roles.login_name(self._installation, g.id) for g in grants if g.database == database]
+            if names:
+                async with self._trying(database) as connection:
+                    for name in await roles.suspend(connection, names):
+                        log.info("role_suspended", role=name)
 
     async def reconcile(self, live: Mapping[str, Grant], keep: Mapping[str, Iterable[RolePlan]]) -> list[str]:
         """Drops the roles of grants that are over, and plans that nothing uses. Returns the roles dropped."""

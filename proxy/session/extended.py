@@ -12,11 +12,12 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from proxy.session.answers import Answers
+from proxy.policy.judgement import Statement
+from proxy.session.answers import Answers, held_back
 from proxy.session.budget import Ended
 from proxy.session.names import NAME_BYTES, NAMING, Change, Portal, Prepared
-from proxy.session.naming import follow
-from proxy.session.refusals import refusal
+from proxy.session.naming import follow, what_waits
+from proxy.session.refusals import Refusal, refusal
 from proxy.session.streaming import Streamed, not_kept, unread
 from proxy.session.talk import Talk
 from proxy.wire import build, client, params
@@ -151,15 +152,15 @@ class Extended:
             no_longer = self._answers.usable(prepared, portal.name)
             if no_longer is not None:
                 return self._answers.bad_name(no_longer, prepared, portal.name.encode("utf-8", "replace"), name)
+        if prepared.judgement is not None and prepared.judgement.held and statement is not None:
+            held = self._waiting(portal, statement, name)
+            if held is not None:
+                n = self._record_refused(portal, held_back(held, (statement,))[0], name)
+                return self._answers.held(held, range(n, n + 1), extended=True)
         limited = self._limited(prepared)
         if limited is not None and statement is not None:
-            n = talk.record(
-                replace(statement, verdict="deny", rule=limited.rule, reason=limited.text),
-                protocol="extended",
-                params=portal.params,
-                name=portal.name,
-                portal=name.decode("utf-8", "surrogateescape"),
-            )
+            refused = replace(statement, verdict="deny", rule=limited.rule, reason=limited.text)
+            n = self._record_refused(portal, refused, name)
             return self._answers.limited(limited, range(n, n + 1), extended=True)
         if self._parsed is not None and self._parsed[0] is prepared:
             self._parsed = None
@@ -181,6 +182,20 @@ class Extended:
                 return self._answers.answer(no_name, extended=True)
         talk.ledger.entries.append(Owed(EXECUTE, n, talk.active, made, prepared.judgement))
         return elsewhere
+
+    def _waiting(self, portal: Portal, statement: Statement, name: bytes) -> Refusal | None:
+        """What a run from the start waits for: another person's yes; or why it did not come."""
+        waits = what_waits(statement, self._talk) if portal.runs == 0 and portal.params is not None else None
+        return None if waits is None else self._talk.approval(b"\0" + name, waits, portal.params)
+
+    def _record_refused(self, portal: Portal, statement: Statement, name: bytes) -> int:
+        return self._talk.record(
+            statement,
+            protocol="extended",
+            params=portal.params,
+            name=portal.name,
+            portal=name.decode("utf-8", "surrogateescape"),
+        )
 
     def _limited(self, prepared: Prepared) -> Ended | None:
         """The limit that does not let a prepared statement run now."""

@@ -171,6 +171,11 @@ class Gate:
         """Whether the client's lane waits for something."""
         return self.waiting is not None
 
+    @property
+    def kept(self) -> int:
+        """Bytes of the client that wait with its lane."""
+        return len(self._held)
+
     def resume(self) -> None:
         """What was waited for is here: go on with the message that needed it. As `data`."""
         if self.waiting is for_record:

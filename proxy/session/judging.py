@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import structlog
 
-from proxy.access.model import Grant
+from proxy.access.model import Grant, Terms
 from proxy.catalog import Catalog
 from proxy.policy import ddl
 from proxy.policy.ddl import RolePlan
@@ -22,6 +22,7 @@ from proxy.policy.load import Policies, PolicyError, parse
 from proxy.policy.model import Policy
 from proxy.session.refusals import LoginRefused, refusal
 from proxy.session.registry import Registry
+from proxy.session.terms import terms_of
 from proxy.yaml_file import Finding
 
 log = structlog.get_logger()
@@ -118,21 +119,35 @@ class Bench:
         judge = self._judge(self._pinned_policy(grant, self._current(grant)), grant.database, known)
         return ddl.plan(judge.bound, self._installation)
 
+    def terms(self, grant: Grant) -> Terms | None:
+        """See `opening.Judging`."""
+        try:
+            return terms_of(self._current(grant))
+        except LoginRefused:
+            return None
+
     def settings(self, grant: Grant) -> dict[str, str]:
         """See `opening.Judging`."""
         catalog = self._catalogs[grant.database]
         judges = self.for_grant(grant)
         return startup_settings(judges.policy, catalog.server_version_num, judges.limits)
 
+    def agreements(self, grant: Grant) -> tuple[str, ...]:
+        """See `opening.Judging`."""
+        return tuple(dict.fromkeys((*grant.terms.agreements, *self._current(grant).model.agreements)))
+
     def renew(self, registry: Registry) -> None:
         """Give every open session today's judge; end those that have none any more."""
         for session in registry:
             try:
                 judge = self.for_grant(session.grant)
+                if session.signing:
+                    continue
                 if session.relay.talk.observe and judge.policy.mode != "observe":
                     # It was opened without read-only and search_path: no policy can be enforced in it.
                     raise LoginRefused(refusal("enforced", policy=judge.policy.name))
                 session.relay.rejudge(judge)
+                registry.follow(session, self.terms(session.grant))
             except LoginRefused as refused:
                 session.finish(refused.refusal, refused.truth)
         registry.look_again()

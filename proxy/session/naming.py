@@ -25,3 +25,12 @@ def follow(statement: Statement, talk: Talk, answers: Answers) -> tuple[Refusal 
         elif not names.room(len(statement.sql)):
             return refusal("too many names"), []
     return None, names.follow(statement, talk.judge)
+
+
+def what_waits(statement: Statement, talk: Talk) -> Statement | None:
+    """What of a statement has to wait for another person's yes: itself, or what it executes by name."""
+    if statement.kind == "execute":
+        prepared = talk.names.statements.get((statement.name or "").encode()[:NAME_BYTES])
+        named = prepared.statement if prepared is not None else None
+        return named if named is not None and named.held else None
+    return statement if statement.held and statement.kind != "prepare" else None

@@ -8,17 +8,15 @@ session is recorded before its client hears that it is open.
 from __future__ import annotations
 
 import asyncio
-import base64
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import structlog
 
-from proxy import catalog
+from proxy.access.agreements import Agreements, Text
 from proxy.access.grants import Grants, admission
-from proxy.access.model import Grant
+from proxy.access.model import Grant, Terms
 from proxy.access.roles import Released, RoleError
 from proxy.access.store import StoreError
 from proxy.clock import Clock
@@ -26,22 +24,21 @@ from proxy.config import Config, Database
 from proxy.policy.ddl import RolePlan
 from proxy.policy.judge import Judges
 from proxy.policy.worker import Workers
-from proxy.session import about, login, parameters, upstream
+from proxy.session import beginning, login, parameters, signing, upstream
 from proxy.session.channel import Channel, ChannelClosed
-from proxy.session.cost import Connect, Costs
+from proxy.session.cost import Costs
 from proxy.session.ephemeral import Keeper
-from proxy.session.gate import Bounds
+from proxy.session.holding import Holding
 from proxy.session.refusals import LoginRefused, Refusal, refusal
-from proxy.session.registry import LONG_SECRET_BYTES, SECRET_BYTES, WARN_BEFORE, Registry, Session
-from proxy.session.relay import Relay
+from proxy.session.registry import Registry
 from proxy.session.results import FIXED_SETTINGS
-from proxy.session.talk import IDLE, Aids, Tally
+from proxy.session.talk import Tally
 from proxy.session.upstream import Ready, UpstreamRefused
 from proxy.wire import build, startup
 from proxy.wire.framing import ProtocolViolation
 from proxy.wire.startup import Startup
 from recorder import events
-from recorder.journal import Recorder, RecordError, Recording
+from recorder.journal import Recorder, RecordError
 
 log = structlog.get_logger()
 
@@ -54,11 +51,17 @@ class Judging(Protocol):
     def for_grant(self, grant: Grant) -> Judges:
         """The judge of the grant's database and policy. Raises LoginRefused where there is none."""
 
+    def terms(self, grant: Grant) -> Terms | None:
+        """What the file of the grant's policy says now; None where there is none any more."""
+
     def plan(self, grant: Grant) -> RolePlan:
         """The role plan of the policy that a grant pins."""
 
     def settings(self, grant: Grant) -> dict[str, str]:
         """The upstream settings that the grant's policy pins."""
+
+    def agreements(self, grant: Grant) -> tuple[str, ...]:
+        """The agreements that the grant's policy asks for, as it was pinned or as it is now. Raises LoginRefused."""
 
 
 class Upstreams(Protocol):
@@ -78,7 +81,9 @@ class Desk:
     config: Config
     clock: Clock
     grants: Grants
+    agreements: Agreements
     workers: Workers
+    holding: Holding
     recorder: Recorder
     judging: Judging
     upstreams: Upstreams
@@ -163,13 +168,16 @@ async def _open(channel: Channel, desk: Desk, who: _Who) -> None:
     if who.database == who.user:
         # What libpq says for somebody who has named no database; a grant is for one.
         who.database = grant.database
-    judge = _admit(channel, desk, grant, who.database)
+    judge, unsigned = await _admit(channel, desk, grant, who.database)
     observe = judge.policy.mode == "observe"
     wishes = parameters.allowed(packet.parameters, observe=observe)
     limit = judge.limits.sessions
     if taken := desk.registry.take_seat(grant.id, limit):
         raise LoginRefused(refusal("sessions", grant=grant.id, open=taken, limit=limit))
     try:
+        if unsigned:
+            await signing.begin(channel, desk, grant, judge, packet, unsigned)
+            return
         who.step = "upstream"
         database = desk.config.databases[grant.database]
         beside = judge.limits.plan_cost is not None
@@ -179,8 +187,8 @@ async def _open(channel: Channel, desk: Desk, who: _Who) -> None:
         spent = await desk.grants.spent(grant.id)
         who.step = "ready"
         try:
-            costs = Costs(_beside(desk, database, grant, user, password)) if beside else None
-            await _begin(channel, server, desk, grant, judge, ready, packet, spent, costs)
+            costs = Costs(beginning.beside(desk, database, grant, user, password)) if beside else None
+            await beginning.begin(channel, server, desk, grant, judge, ready, packet, spent, costs)
         except BaseException:
             server.close()
             raise
@@ -201,15 +209,25 @@ def _cancel(channel: Channel, desk: Desk, asked: startup.Cancel) -> None:
     channel.close()
 
 
-def _admit(channel: Channel, desk: Desk, grant: Grant, database: str) -> Judges:
-    """The proof was right: from here on the client is told the truth."""
-    no = admission(grant, now=desk.clock.now(), database=database, address=channel.address)
-    if no is not None:
+async def _admit(channel: Channel, desk: Desk, grant: Grant, database: str) -> tuple[Judges, list[Text]]:
+    """The proof was right: from here on the client is told the truth. Also what has to be signed first.
+
+    A grant that only waits for its time lets its person in to sign.
+    """
+    failing = await desk.grants.failing(grant.id) if grant.unchecked else ""
+    now, address, file = desk.clock.now(), channel.address, desk.judging.terms(grant)
+    no = admission(grant, now=now, database=database, address=address, file=file, failing=failing)
+    early = no is not None and no.reason == "waiting"
+    if early:
+        begun = signing.begun(grant, now)
+        early = admission(begun, now=now, database=database, address=address, file=file) is None
+    unsigned = await signing.pending(desk, grant) if no is None or early else []
+    if no is not None and not unsigned:
         raise LoginRefused(refusal("admission", text=no.text, hint=no.hint), no.reason)
     closed = desk.accepting()
     if closed is not None:
         raise LoginRefused(closed)
-    return desk.judging.for_grant(grant)
+    return desk.judging.for_grant(grant), unsigned
 
 
 async def _credential(desk: Desk, grant: Grant, database: Database, sessions: int | None) -> tuple[str, str]:
@@ -254,149 +272,6 @@ def _check_settings(ready: Ready) -> None:
     for name, value in FIXED_SETTINGS.items():
         if ready.settings.get(name, value).lower() != value.lower():
             raise UpstreamRefused(f"it insists on {name} = {ready.settings[name]}")
-
-
-async def _begin(
-    channel: Channel,
-    server: Channel,
-    desk: Desk,
-    grant: Grant,
-    judge: Judges,
-    ready: Ready,
-    asked: Startup,
-    spent: tuple[int, int],
-    costs: Costs | None,
-) -> None:
-    """Open the recording, tell the client, and start carrying."""
-    now = desk.clock.now()
-    observe = judge.policy.mode == "observe"
-    name = f"s-{now:%Y%m%d-%H%M%S}-{base64.b32encode(desk.clock.random(5)).decode().lower()}"
-    tls = channel.tls
-    recording = await _recording(
-        desk,
-        events.SessionStart(
-            session=name,
-            grant=grant.id,
-            person=grant.person,
-            vendor=grant.vendor,
-            user=grant.id,
-            database=grant.database,
-            policy=judge.policy.name,
-            policy_revision=judge.policy.revision,
-            client_address=channel.address,
-            application_name=asked.parameters.get("application_name", ""),
-            tls=tls.version if tls is not None else None,
-            cipher=tls.cipher if tls is not None else None,
-            client_certificate=tls.subject if tls is not None else None,
-            upstream_pid=ready.pid,
-            startup=dict(asked.parameters),
-        ),
-    )
-    desk.named(name)
-    database = desk.config.databases[grant.database]
-
-    def stop_upstream(done: Callable[[], None] = lambda: None) -> None:
-        desk.upstreams.cancel(database, ready.pid, ready.secret, done)
-
-    def ended(busy: bool) -> None:
-        desk.registry.sessions.pop(name, None)
-        desk.registry.leave_seat(grant.id)
-        if busy:
-            stop_upstream()
-        if costs is not None:
-            costs.close()
-        log.info("session_end", session=name, grant=grant.id, reason=relay.reason)
-
-    relay = Relay(
-        client=channel,
-        upstream=server,
-        judge=judge,
-        recording=recording,
-        monotonic=desk.clock.monotonic,
-        tally=desk.tally,
-        bounds=Bounds(statement=desk.config.limits.statement_bytes),
-        on_end=ended,
-        observe=observe,
-        aids=Aids(
-            spent=desk.registry.spent(grant.id, *spent),
-            heavy=desk.workers.judge,
-            costs=costs,
-            own=lambda name: about.answer(name, grant, relay.talk, desk.clock.now()),
-        ),
-        cancel=stop_upstream,
-    )
-    left = (grant.expires_at - now).total_seconds()
-    session = Session(
-        id=name,
-        grant=grant,
-        relay=relay,
-        pid=ready.pid,
-        secret=desk.registry.secret(
-            ready.pid, LONG_SECRET_BYTES if asked.spoken >= startup.LONG_KEYS_MINOR else SECRET_BYTES
-        ),
-        deadline=desk.clock.monotonic() + left,
-        cancel_upstream=stop_upstream,
-        warned=left < 2 * WARN_BEFORE,
-    )
-    desk.registry.add(session)
-    hello = [build.AUTHENTICATION_OK, bytes(ready.relayed), build.key_data(ready.pid, session.secret)]
-    if judge.policy.greeting and not observe:
-        hello.append(build.notice(text=_greeting(grant, name)))
-    channel.write(b"".join((*hello, build.ready(IDLE))))
-    if observe:
-        log.warning("session_observed", session=name, grant=grant.id, policy=judge.policy.name)
-    log.info("session_start", session=name, grant=grant.id, address=channel.address, database=grant.database)
-    desk.counted("ok")
-    server.carry(relay.upstream_data, relay.upstream_lost, relay.upstream_blocked)
-    channel.carry(relay.client_data, relay.client_lost, relay.client_blocked)
-
-
-async def _recording(desk: Desk, start: events.SessionStart) -> Recording:
-    """A recording for the session, when it is as safe as the configuration asks for. Raises RecordError."""
-    waiting: asyncio.Future[Recording | RecordError] = asyncio.get_running_loop().create_future()
-
-    def opened(result: Recording | RecordError) -> None:
-        if not waiting.done():
-            waiting.set_result(result)
-        elif isinstance(result, Recording):
-            # The login was given up while the disk took its time.
-            with contextlib.suppress(RecordError):
-                result.close(
-                    events.SessionEnd(reason="login timeout", detail="the recording came too late", statements=0)
-                )
-
-    desk.recorder.open_soon(start.session, start, opened)
-    result = await waiting
-    if isinstance(result, RecordError):
-        raise result
-    return result
-
-
-def _beside(desk: Desk, database: Database, grant: Grant, user: str, password: str) -> Connect:
-    """A connection beside a session's own: the same role, the same settings."""
-
-    async def connect() -> Any:
-        return await catalog.connect(
-            host=database.host,
-            port=database.port,
-            dbname=database.dbname,
-            user=user,
-            password=password,
-            tls=database.tls,
-            ca=database.ca,
-            settings=desk.judging.settings(grant),
-        )
-
-    return connect
-
-
-def _greeting(grant: Grant, session: str) -> str:
-    until = f"{grant.expires_at:%Y-%m-%d %H:%M} UTC"
-    vendor = f" ({grant.vendor})" if grant.vendor else ""
-    return (
-        f"daypass: {grant.person}{vendor}, database {grant.database}, policy {grant.policy}, until {until}. "
-        f"This session is recorded as {session}."
-    )
 
 
 def _refuse(channel: Channel, desk: Desk, who: _Who, no: LoginRefused) -> None:

@@ -83,7 +83,19 @@ TABLE: Final[dict[str, Kind]] = {
         'daypass: the policy "{policy}" only observes, and names nothing that a role for "{database}" could be given',
         "the operator gives a policy in enforce mode, or a shared credential",
     ),
+    "agreement missing": Kind(
+        "28000",
+        "FATAL",
+        "daypass: grant {grant} asks for an agreement whose text is not there to be accepted: {names}",
+        "ask the person who gave you access: `daypass doctor` tells the operator what is missing",
+    ),
     "state": Kind("57P03", "FATAL", "daypass: grants cannot be looked up at the moment", "try again in a few seconds"),
+    "clock": Kind(
+        "57P03",
+        "FATAL",
+        "daypass: no session may begin now: the clock of this machine has been set, and nobody has confirmed it",
+        "try again later; the operator runs `daypass doctor`",
+    ),
     "recording": Kind(
         "58030",
         "FATAL",
@@ -98,6 +110,18 @@ TABLE: Final[dict[str, Kind]] = {
     ),
     # In a session.
     "denied": Kind("42501", "ERROR", "daypass: {text}", "{hint}"),
+    "hold denied": Kind("42501", "ERROR", "daypass: another person refused this statement: {why}"),
+    "hold timeout": Kind(
+        "42501",
+        "ERROR",
+        "daypass: nobody approved this statement in time",
+        "ask the person who gave you access who could, and send it again",
+    ),
+    "hold unavailable": Kind(
+        "57P03", "ERROR", "daypass: this statement needs an approval, which cannot be asked for now", "try again later"
+    ),
+    # In Postgres's own words.
+    "cancelled": Kind("57014", "ERROR", "canceling statement due to user request"),
     "limit": Kind("53400", "ERROR", "daypass: {text}", "{hint}"),
     "too long": Kind(
         "54000",
@@ -128,6 +152,14 @@ TABLE: Final[dict[str, Kind]] = {
     "function call": Kind(
         "42501", "ERROR", "daypass: the function call message is not available", "call the function in a SELECT"
     ),
+    # In a signing session.
+    "signature": Kind("22023", "ERROR", "daypass: {text}", "{hint}"),
+    "not kept": Kind(
+        "58030",
+        "ERROR",
+        "daypass: agreements cannot be looked up or kept at the moment",
+        "nothing was signed; try again",
+    ),
     # Endings.
     "expired": Kind(
         "57P01", "FATAL", "daypass: grant {grant} has expired", "ask the person who gave you access for a new grant"
@@ -137,6 +169,30 @@ TABLE: Final[dict[str, Kind]] = {
         "FATAL",
         "daypass: grant {grant} was revoked{why}",
         "ask the person who gave you access",
+    ),
+    "paused": Kind(
+        "57P01",
+        "FATAL",
+        "daypass: grant {grant} {why}",
+        "connect again in its hours; the grant and its token stay as they are",
+    ),
+    "address": Kind(
+        "57P01",
+        "FATAL",
+        "daypass: the policy of grant {grant} no longer lets it be used from this address",
+        "connect from an address that the policy names, or ask the person who gave you access",
+    ),
+    "agreement": Kind(
+        "57P01",
+        "FATAL",
+        "daypass: grant {grant} needs {names} accepted: its text is new",
+        "connect again: the next session shows it and takes your signature",
+    ),
+    "signed": Kind(
+        "57P01",
+        "FATAL",
+        "daypass: this session was for signing, and all is signed",
+        "connect again (in psql: \\c) to begin",
     ),
     "killed": Kind(
         "57P01",

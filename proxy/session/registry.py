@@ -9,11 +9,13 @@ Invariant: a grant's seat is taken before its upstream is dialled and given back
 from __future__ import annotations
 
 import hmac
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 
-from proxy.access.model import Grant
+from proxy.access.model import Grant, Terms, admission, clock_time, local_time, pause
 from proxy.clock import Clock
 from proxy.session.budget import Spent
 from proxy.session.commons import Commons
@@ -22,8 +24,8 @@ from proxy.session.relay import Relay
 from recorder import events
 from recorder.journal import RecordError
 
-WARN_BEFORE: Final = 60.0
-"""Seconds before its grant ends at which a session is told, where the grant is longer than twice that."""
+WARN_BEFORE: Final = (900.0, 300.0, 60.0)
+"""Seconds before its grant ends or pauses at which a session is told."""
 GRACE: Final = 1.0
 """Seconds beyond limits.transaction at which daypass ends what a server before 17 does not end."""
 SECRET_BYTES: Final = 4
@@ -34,7 +36,7 @@ LONG_SECRET_BYTES: Final = 32
 
 @dataclass(slots=True)
 class Session:
-    """One open session. `deadline` is monotonic seconds; `cancel_upstream` stops what its backend is doing."""
+    """One open session. `cancel_upstream` stops what its backend is doing; `file` is what its policy's file says."""
 
     id: str
     grant: Grant
@@ -42,27 +44,53 @@ class Session:
     pid: int
     secret: bytes
     deadline: float
+    """When the grant ends, monotonic seconds."""
     cancel_upstream: Callable[..., None]
-    warned: bool = False
+    unhold: Callable[[], bool] = lambda: False
+    """Give up a statement that waits for another person's yes; whether one did."""
+    address: str = ""
+    file: Terms | None = None
+    pauses: float = math.inf
+    """When its hours are over, monotonic seconds."""
+    closes: datetime | None = None
+    """The same by the wall clock."""
+    warned: float = math.inf
+    """The last of WARN_BEFORE that was said, or lies before the session's beginning."""
+    signing: bool = False
+    """Whether it has no upstream and is only for accepting agreements."""
     look_at: float = 0.0
     """When `tick` has something to do at the earliest, monotonic seconds."""
 
     def tick(self, now: float) -> None:
         """Look at the clock (monotonic seconds): warn, or end what is over."""
-        left = self.deadline - now
-        if left <= 0:
+        stop = min(self.deadline, self.pauses)
+        if self.deadline <= now:
             self.finish(refusal("expired", grant=self.grant.id), "the grant expired")
-        elif left <= WARN_BEFORE and not self.warned:
-            self.warned = True
-            self.relay.notice(f"daypass: grant {self.grant.id} ends in {left:.0f} s", hint="finish what is running")
+        elif self.pauses <= now:
+            why = pause(self.grant, self.closes, self.file) if self.closes is not None else "pauses"
+            self.finish(refusal("paused", grant=self.grant.id, why=why), "outside of the grant's hours")
         else:
+            self._warn(stop - now)
             self._limits(now)
         limits = self.relay.talk.meter.limits
         watched = limits.idle is not None or limits.transaction is not None
-        self.look_at = now if watched else self.deadline if self.warned else self.deadline - WARN_BEFORE
+        self.look_at = now if watched else stop - max((w for w in WARN_BEFORE if w < self.warned), default=0.0)
+
+    def _warn(self, left: float) -> None:
+        """Say how long it goes on, once for each of WARN_BEFORE; again in the next tick where nothing can be said."""
+        due = min((w for w in WARN_BEFORE if left <= w), default=math.inf)
+        if due >= self.warned:
+            return
+        span = f"{left / 60:.0f} minute{'s' if left >= 90 else ''}" if left > 58 else f"{left:.0f} s"
+        if self.deadline <= self.pauses or self.closes is None:
+            text = f"ends in {span}, at {clock_time(self.grant.ends(self.file))}"
+        else:
+            text = f"pauses in {span}, at {local_time(self.closes, self.grant.rules(self.file))}"
+        if self.relay.notice(f"daypass: grant {self.grant.id} {text}", hint="finish what is running"):
+            self.warned = due
 
     def _limits(self, now: float) -> None:
-        talk, busy = self.relay.talk, self.relay.busy
+        talk, busy = self.relay.talk, self.relay.busy or self.relay.talk.waits
         limits = talk.meter.limits
         if limits.idle is not None and not busy and now - talk.active > limits.idle:
             self.finish(refusal("idle", seconds=limits.idle), "idle for too long")
@@ -79,7 +107,7 @@ class Session:
         recording = self.relay.talk.recording
 
         def recorded() -> None:
-            if recording.broken is None and not self.relay.ended:
+            if recording.broken is None and not self.relay.ended and (not self.unhold() or self.relay.busy):
                 self.cancel_upstream()
 
         try:
@@ -109,6 +137,25 @@ class Registry:
         self.sessions[session.id] = session
         self.added += 1
         self._look_at = 0.0
+
+    def follow(self, session: Session, file: Terms | None, *, opening: bool = False) -> None:
+        """What the session's policy file says is `file`, or the wall clock is another: look when it ends, and whether
+        it may be at all. At its `opening`, warnings that lie before it are not given."""
+        now, wall, grant = self.clock.monotonic(), self.clock.now(), session.grant
+        before = session.deadline, session.pauses
+        session.file = file
+        session.deadline = now + (grant.ends(file) - wall).total_seconds()
+        session.closes = wall if grant.state(wall, file) == "paused" else grant.turns(wall, file)
+        session.pauses = now + (session.closes - wall).total_seconds() if session.closes is not None else math.inf
+        stop = min(session.deadline, session.pauses)
+        if opening:
+            session.warned = min((w for w in WARN_BEFORE if stop - now <= w), default=math.inf)
+        elif abs(stop - min(before)) > 1:
+            session.warned = math.inf
+        session.look_at = self._look_at = 0.0
+        no = admission(grant, now=wall, database=grant.database, address=session.address, file=file)
+        if no is not None and no.reason == "address":
+            session.finish(refusal("address", grant=grant.id), no.text)
 
     def look_again(self) -> None:
         """What sessions are limited to has changed."""
@@ -186,7 +233,7 @@ class Registry:
 
         `seen` are the ids of the sessions that were open when `live` was asked for: it says nothing about others.
         """
-        now, wall = self.clock.monotonic(), self.clock.now()
+        now = self.clock.monotonic()
         for session in self:
             grant = live.get(session.grant.id)
             if (grant is not None and grant.expires_at >= session.grant.expires_at) or session.id not in seen:
@@ -197,5 +244,5 @@ class Registry:
                 else:
                     session.finish(refusal("expired", grant=session.grant.id), "the grant expired")
             else:
-                session.look_at = self._look_at = 0.0
-                session.deadline = min(session.deadline, now + (grant.expires_at - wall).total_seconds())
+                session.grant = grant
+                self.follow(session, session.file)

@@ -30,6 +30,8 @@ log = structlog.get_logger()
 LEDGER_FULL: Final = 50_000
 """Replies owed at which daypass stops reading from the client."""
 LEDGER_LOW: Final = 10_000
+PATIENT: Final = 1 << 16
+"""Bytes that are read from a client while it waits for another person's yes."""
 
 
 class Relay:
@@ -104,6 +106,8 @@ class Relay:
             if len(self.talk.ledger.entries) > LEDGER_FULL and not self._full:
                 self._full = True
                 self._pace()
+            elif self.talk.waits:
+                self._pace()
 
     def upstream_data(self, data: bytes) -> None:
         """The upstream sent bytes."""
@@ -141,7 +145,9 @@ class Relay:
 
     def _pace(self) -> None:
         self._upstream.hold(self._client_blocked)
-        waits = self._gate.paused or self._cancelling
+        # Whoever waits for another person's yes is still read, so that daypass sees it leave.
+        patient = self.talk.waits and self._gate.kept < PATIENT
+        waits = (self._gate.paused and not patient) or self._cancelling
         self._client.hold(self._client_blocked or self._upstream_blocked or self._full or waits)
 
     def _wait(self, work: Callable[[], Awaitable[None]]) -> None:
@@ -203,11 +209,13 @@ class Relay:
 
     # Messages of daypass's own
 
-    def notice(self, text: str, *, code: str = "00000", hint: str = "") -> None:
-        """Tell the client something, if a message can be put in right now."""
-        if not self.ended and self._results.between:
-            self._client.write(build.notice(text=text, code=code, hint=hint))
-            self._note("NOTICE", code, text)
+    def notice(self, text: str, *, code: str = "00000", hint: str = "") -> bool:
+        """Tell the client something, if a message can be put in right now; whether it could."""
+        if self.ended or not self._results.between:
+            return False
+        self._client.write(build.notice(text=text, code=code, hint=hint))
+        self._note("NOTICE", code, text)
+        return True
 
     def rejudge(self, judge: Judges) -> None:
         """From the next message on another judge decides; what was prepared is judged again before it runs."""

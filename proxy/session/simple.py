@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 
-from proxy.policy.judgement import Statement
-from proxy.session.answers import Answers, limited_by
+from proxy.policy.judgement import Judgement, Statement
+from proxy.session.answers import Answers, held_back, limited_by
 from proxy.session.names import NAME_BYTES, NAMING, Change
-from proxy.session.naming import follow
-from proxy.session.refusals import refusal
+from proxy.session.naming import follow, what_waits
+from proxy.session.refusals import Refusal, refusal
 from proxy.session.streaming import not_kept
 from proxy.session.talk import STATUS, Talk
 from proxy.wire import build, client
@@ -43,17 +43,18 @@ class Simple:
             digest = hashlib.sha256(data[pos - HEADER : stop]).hexdigest()
             return self._answers.too_long(long, not_kept(stop - pos + HEADER, digest), extended=False)
         judgement = talk.judgement(sql)
-        limited = talk.limited(judgement) if judgement.allowed else None
+        held = self._waiting(sql, judgement) if judgement.allowed and not judgement.plain else None
+        limited = talk.limited(judgement) if judgement.allowed and held is None else None
         if limited is not None:
             judgement = limited_by(limited, judgement)
-        statements = judgement.statements
-        if not judgement.plain:
-            self._settle(statements)
+        statements = judgement.statements if held is None else held_back(held, judgement.statements)
         first = talk.n + 1
         if not statements:
             talk.record(None, protocol="simple", sql=sql.decode("utf-8", "surrogateescape"))
         for statement in statements:
             talk.record(statement, protocol="simple")
+        if held is not None:
+            return self._answers.held(held, range(first, talk.n + 1), extended=False)
         if limited is not None:
             return self._answers.limited(limited, range(first, talk.n + 1), extended=False)
         if not judgement.allowed and judgement.refusal is not None:
@@ -91,6 +92,19 @@ class Simple:
         for statement in statements:
             if statement.kind == "execute":
                 talk.settle(talk.names.statements.get((statement.name or "").encode()[:NAME_BYTES]))
+
+    def _waiting(self, sql: bytes, judgement: Judgement) -> Refusal | None:
+        """What a Query waits for: what its names mean, and another person's yes; or why it did not come."""
+        self._settle(judgement.statements)
+        if not judgement.held:
+            return None
+        here = {s.name: s for s in judgement.statements if s.kind == "prepare" and s.held}
+        for statement in judgement.statements:
+            found = here.get(statement.name) if statement.kind == "execute" else None
+            waits = found or what_waits(statement, self._talk)
+            if waits is not None:
+                return self._talk.approval(sql, waits, None)
+        return None
 
     def call(self, data: bytes, pos: int, stop: int) -> bytes | None:
         """A FunctionCall: refused, and only recorded where nothing is."""

@@ -17,7 +17,7 @@ from proxy.policy.judgement import Judgement, Statement
 from proxy.session.budget import FREE, Ended, Meter, Spent
 from proxy.session.cost import Costs
 from proxy.session.names import SETTLED, Names, Portal, Prepared
-from proxy.session.refusals import Refusal
+from proxy.session.refusals import Refusal, refusal
 from proxy.wire.ledger import Ledger, Owed
 from recorder import events
 from recorder.forms import Form
@@ -77,12 +77,14 @@ async def for_record() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Aids:
-    """What the house gives one session. `heavy` judges what would hold the others up; `own` answers SHOW daypass.*."""
+    """What the house gives one session. `heavy` judges what would hold the others up; `own` answers SHOW daypass.*;
+    `hold` waits for another person's yes (None) to a statement with its values, or says why it may not run."""
 
     spent: Spent = field(default_factory=Spent)
     heavy: Callable[[Judges, bytes, tuple[int, ...]], Awaitable[Judgement]] | None = None
     costs: Costs | None = None
     own: Callable[[str], str] = str
+    hold: Callable[[Statement, list[Any] | None], Awaitable[Refusal | None]] | None = None
 
 
 class Talk:
@@ -93,8 +95,10 @@ class Talk:
         "answered",
         "began",
         "costs",
+        "decision",
         "end",
         "heavy",
+        "hold",
         "judge",
         "ledger",
         "meter",
@@ -111,6 +115,7 @@ class Talk:
         "stop",
         "tally",
         "tx",
+        "waits",
     )
 
     def __init__(
@@ -146,6 +151,11 @@ class Talk:
         self.heavy = aids.heavy
         self.costs = aids.costs
         self.own = aids.own
+        self.hold = aids.hold
+        self.waits = False
+        """Whether a statement waits for another person's yes."""
+        self.decision: tuple[int, bytes, Refusal | None] | None = None
+        """What such a wait has come to: for the statement that would be the next after this number, and its key."""
         self.stop: Callable[[], None] = lambda: None
         """Cancel what the upstream is doing, and let the client wait until that is over."""
         self.recorded: Callable[[], None] = lambda: None
@@ -202,6 +212,30 @@ class Talk:
             if ended := cost.over(limit, veiled=judgement.veiled):
                 return ended
         return self.meter.admit(kinds, self.monotonic())
+
+    def approval(self, key: bytes, statement: Statement, values: list[Any] | None) -> Refusal | None:
+        """None where another person has said yes to this statement now, else why it may not run. Raises Pause to ask.
+
+        `key` tells it from others that could come at this place. A decision is for one run: each has its number.
+        """
+        known = self.decision
+        if known is not None and known[0] == self.n and known[1] == key:
+            return known[2]
+        hold = self.hold
+        if hold is None:
+            return refusal("hold unavailable")
+        ask_for = hold
+
+        async def ask() -> None:
+            try:
+                no = await ask_for(statement, values)
+                # What came before in its batch is recorded by now, and nothing else is until it is taken up again.
+                self.decision = (self.n, key, no)
+            finally:
+                self.waits = False
+
+        self.waits = True
+        raise Pause(ask)
 
     def open_for(self, now: float) -> float:
         """For how many seconds a transaction or statement has been open; 0 when none is."""
@@ -280,6 +314,7 @@ class Talk:
             tx=STATUS[self.tx],
             tables=list(statement.tables),
             functions=list(statement.functions),
+            columns=statement.columns,
         )
 
     def outcome(self, entry: Owed, n: int, sqlstate: str | None, tag: str | None) -> None:

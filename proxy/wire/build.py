@@ -64,6 +64,16 @@ def ready(status: int) -> bytes:
     return b"Z\x00\x00\x00\x05" + bytes((status,))
 
 
+def text_column(name: str) -> bytes:
+    """A RowDescription of one text column that is of no table."""
+    return message(b"T", _U16(1) + _cstring(name) + _U32(0) + _U16(0) + _U32(25) + b"\xff\xff" + b"\xff" * 4 + b"\0\0")
+
+
+def complete(tag: str) -> bytes:
+    """CommandComplete."""
+    return message(b"C", _cstring(tag))
+
+
 def text_row(value: str) -> bytes:
     """A DataRow of one text column; text looks the same in both formats."""
     data = value.encode("utf-8", "replace")

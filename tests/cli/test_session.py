@@ -1,11 +1,15 @@
 """`daypass session`: the list and the single session, as JSON and for people."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from recorder.journal import Recorder
 from tests.cli.test_recording import daypass, installation
+from tests.recorder.support import Ticker, end, play, statement
 
 __all__ = ["installation"]  # a fixture
 
@@ -40,8 +44,36 @@ def test_show(installation: Path) -> None:
     assert daypass("-c", installation, "session", "show", "zzz").returncode == 2
 
 
-@pytest.mark.parametrize("command", ["list", "show"])
+@pytest.mark.parametrize("command", ["list", "show", "tail"])
 def test_help_has_an_example(command: str) -> None:
     done = daypass("session", command, "--help")
     assert done.returncode == 0
     assert "Example: daypass session" in done.stdout
+
+
+def test_tail_of_a_session_that_goes_on(installation: Path) -> None:
+    """History, then the live end, until the session ends; `--jsonl` gives the file's own lines."""
+    recorder = Recorder(installation.parent / "recordings", now=Ticker())
+    recording = play(recorder, "s-live", 2)
+    command = [sys.executable, "-c", "from proxy.cli.main import main; main()", "-c", str(installation)]
+    with (
+        subprocess.Popen([*command, "session", "tail", "s-li", "--jsonl"], stdout=subprocess.PIPE) as lines,
+        subprocess.Popen([*command, "session", "tail", "s-live"], stdout=subprocess.PIPE, text=True) as drawn,
+    ):
+        assert lines.stdout is not None
+        assert drawn.stdout is not None
+        head = drawn.stdout.readline()
+        history = [lines.stdout.readline() for _ in range(5)]
+        recording.append(statement(3, "select 'live'"))
+        recording.flush()
+        live = lines.stdout.readline()
+        recording.close(end(3))
+        rest = lines.stdout.read()
+        assert b"".join([*history, live, rest]) == recording.path.read_bytes()
+        assert b"select 'live'" in live
+        text = head + drawn.stdout.read()
+    assert text.startswith("session s-live  open\n")
+    assert "app=> select 'live'" in text
+    assert "ended: client" in text
+    assert (lines.returncode, drawn.returncode) == (0, 0)
+    recorder.close()

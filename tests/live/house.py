@@ -267,15 +267,14 @@ class House:
             if line["event"] == "statement" and line["verdict"] != "deny" and line.get("protocol") != "parse"
         ]
 
+    def installation(self) -> list[dict[str, Any]]:
+        """The events of the installation's own recording."""
+        path = self.folder / "recordings" / "installation.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
     def logins(self) -> list[dict[str, Any]]:
         """The refused logins, from the installation's own recording."""
-        return [
-            entry
-            for path in (self.folder / "recordings").rglob("*.jsonl")
-            if not path.name.startswith("s-")
-            for entry in map(json.loads, path.read_text().splitlines())
-            if entry.get("event") == "login"
-        ]
+        return [entry for entry in self.installation() if entry["event"] == "login"]
 
 
 def until(timeout: float, step: float = 0.02) -> Iterator[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from proxy.policy import uses
 from proxy.policy.judge import Judge, both, startup_settings
 from tests.policy.conftest import POLICY, Judging
 
@@ -271,3 +272,43 @@ def test_names_that_look_like_others(judge: Judge, sql: str) -> None:
 def test_the_recorded_text_keeps_what_only_python_takes_for_space(judge: Judge) -> None:
     (statement,) = judge.judge(" select 1 as a\u00a0\n".encode()).statements
     assert statement.sql == "select 1 as a\u00a0"
+
+
+@pytest.mark.parametrize(
+    ("sql", "columns"),
+    [
+        ("select 1", ()),
+        ("select id, name from customers where email like 'a%'", ("email", "id", "name")),
+        ("select c.id from customers c where exists (select * from orders o where o.customer_id = c.id)", None),
+        ("select * from products", ("app.products.*",)),
+        ("select p.*, p.id from products p", ("app.products.*", "app.products.id")),
+        ("copy products (id, name) to stdout", ("app.products.id", "app.products.name")),
+        ("copy products to stdout", ("app.products.*",)),
+        ("copy customers (id, email) to stdout", ("app.customers.id", "app.customers.email")),
+        ("explain select id from products", ("app.products.id",)),
+        ("select relname from pg_class", ()),
+        ("begin", ()),
+    ],
+)
+def test_the_columns_that_a_statement_touches(judge: Judge, sql: str, columns: tuple[str, ...] | None) -> None:
+    (statement,) = judge.judge(sql.encode()).statements
+    if columns is None:
+        columns = ("app.customers.id", "app.orders.*", "app.orders.customer_id")
+    assert statement.columns == tuple(c if "." in c else f"app.customers.{c}" for c in columns)
+
+
+def test_a_text_of_the_same_shape_touches_the_same_columns(judge: Judge) -> None:
+    first, second = (judge.judge(f"select id from products where id = {n}".encode()) for n in (1, 2))
+    assert first.statements[0].columns == second.statements[0].columns == ("app.products.id",)
+
+
+def test_very_many_columns_are_named_by_their_tables(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uses, "MOST_COLUMNS", 2)
+    columns = judge.judge(b"select p.id, p.name, o.id, o.status from products p, orders o").statements[0].columns
+    assert columns == ("app.orders.*", "app.products.*")
+
+
+def test_what_is_no_sql_is_not_called_parsed(judge: Judge) -> None:
+    assert not judge.judge(b"selec 1").statements[0].parsed
+    assert judge.judge(b"select * from hr.salaries").statements[0].parsed
+    assert judge.judge(b"drop table products").statements[0].parsed

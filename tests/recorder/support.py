@@ -49,8 +49,8 @@ class Hand:
         self.until(lambda: not (group._busy or group._asked))
 
 
-def start(session: str = "s-1", **changes: str) -> SessionStart:
-    facts = {
+def start(session: str = "s-1", **changes: str | None) -> SessionStart:
+    facts: dict[str, str | None] = {
         "session": session,
         "grant": "g-7k3m9x2q",
         "person": "jane",

@@ -40,10 +40,11 @@ def test_the_report(tmp_path: Path) -> None:
             "file": str(tmp_path / "keys" / "public.pem"),
             "source": "found",
         },
+        "log": {"origin": None, "lines": 8, "root": report.log.root, "checkpoints": 0, "given": 0},
         "recordings": [
-            {"id": "s-1", "state": "sealed", "file": "2026/11/s-1.jsonl", "lines": 6, "findings": []},
-            {"id": "s-2", "state": "sealed", "file": "2026/11/s-2.jsonl", "lines": 6, "findings": []},
-            {"id": "node", "state": "open", "file": "node.jsonl", "lines": 8, "findings": []},
+            {"id": "s-1", "state": "sealed", "file": "2026/11/s-1.jsonl", "lines": 6, "read": True, "findings": []},
+            {"id": "s-2", "state": "sealed", "file": "2026/11/s-2.jsonl", "lines": 6, "read": True, "findings": []},
+            {"id": "node", "state": "open", "file": "node.jsonl", "lines": 8, "read": True, "findings": []},
         ],
     }
     assert states(verify(tmp_path, ids={"s-2"})) == {"s-2": "sealed", "node": "open"}

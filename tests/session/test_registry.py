@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -9,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from proxy.access.model import Grant
+from proxy.access.model import Grant, Terms
 from proxy.policy.model import Limits
 from proxy.session.commons import Commons
 from proxy.session.registry import Registry, Session
 from proxy.wire import build
-from tests.session.playbook import IN_BLOCK, Playbook, complete, select
+from tests.session.playbook import COLUMNS, IDLE, IN_BLOCK, Playbook, complete, select
 
 
 def a_grant(play: Playbook, seconds: float = 3600) -> Grant:
@@ -38,6 +39,7 @@ def a_session(play: Playbook, registry: Registry, *, seconds: float = 3600, **li
         cancel_upstream=lambda: None,
     )
     registry.add(session)
+    registry.follow(session, None, opening=True)
     return session
 
 
@@ -46,19 +48,99 @@ def registry(play: Playbook, tmp_path: Path) -> Registry:
     return Registry(play.clock, Commons(tmp_path / "run"))
 
 
-def test_a_session_is_warned_a_minute_before_and_ended_in_time(play: Playbook, registry: Registry) -> None:
-    a_session(play, registry, seconds=300)
-    play.clock.advance(239)
+def walk(play: Playbook, registry: Registry, seconds: int) -> list[tuple[int, str]]:
+    """What the client hears, second by second: (second, message)."""
+    heard: list[tuple[int, str]] = []
+    for second in range(seconds + 1):
+        registry.tick()
+        heard += [(second, message) for message in play.client_heard()]
+        play.clock.advance(1)
+    return heard
+
+
+def test_a_session_is_told_15_5_and_1_minutes_before_its_end_and_ended_to_the_second(
+    play: Playbook, registry: Registry
+) -> None:
+    a_session(play, registry, seconds=1000)
+    assert walk(play, registry, 1200) == [
+        (100, "Notice daypass: grant g-1 ends in 15 minutes, at 2026-01-05 09:16:40 UTC"),
+        (700, "Notice daypass: grant g-1 ends in 5 minutes, at 2026-01-05 09:16:40 UTC"),
+        (940, "Notice daypass: grant g-1 ends in 1 minute, at 2026-01-05 09:16:40 UTC"),
+        (1000, "FATAL 57P01"),
+    ]
+    assert play.recorded("session.end")[0]["reason"] == "expired"
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(900, [600, 840]), (301, [1, 241]), (300, [240]), (61, [1]), (60, [])])
+def test_only_what_lies_inside_of_a_session_is_told(
+    play: Playbook, registry: Registry, seconds: int, told: list[int]
+) -> None:
+    a_session(play, registry, seconds=seconds)
+    heard = walk(play, registry, seconds)
+    assert [second for second, _ in heard] == [*told, seconds]
+
+
+def test_a_notice_waits_for_the_end_of_a_message(play: Playbook, registry: Registry) -> None:
+    a_session(play, registry, seconds=400)
+    play.client(build.query(b"select 1"))
+    play.clock.advance(100)
+    value = b"x" * 200_000
+    row = b"D" + struct.pack("!ihi", 4 + 2 + 4 + len(value), 1, len(value)) + value
+    play.upstream(COLUMNS + row[:100_000])
     registry.tick()
-    assert play.client_heard() == []
+    assert b"minutes" not in play.to_client.data
+    play.upstream(row[100_000:] + complete("SELECT 1") + IDLE)
     play.clock.advance(2)
     registry.tick()
     registry.tick()
-    assert play.client_heard() == ["Notice daypass: grant g-1 ends in 59 s"]
-    play.clock.advance(59)
+    heard = play.client_heard()
+    assert heard.count(heard[-1]) == 1
+    assert heard[-1] == "Notice daypass: grant g-1 ends in 5 minutes, at 2026-01-05 09:06:40 UTC"
+
+
+def test_a_session_pauses_when_its_hours_are_over_to_the_second(play: Playbook, registry: Registry) -> None:
+    session = a_session(play, registry, seconds=86_400)
+    session.grant = replace(session.grant, terms=Terms(hours="08:00-10:20", timezone="Europe/Berlin"))
+    registry.follow(session, None, opening=True)
+    at = "at Mon 2026-01-05 10:20 Europe/Berlin (2026-01-05 09:20:00 UTC)"
+    play.client(build.query(b"select 1"))
+    heard = walk(play, registry, 1300)
+    assert heard == [
+        (300, f"Notice daypass: grant g-1 pauses in 15 minutes, {at}"),
+        (900, f"Notice daypass: grant g-1 pauses in 5 minutes, {at}"),
+        (1140, f"Notice daypass: grant g-1 pauses in 1 minute, {at}"),
+        (1200, "FATAL 57P01"),
+    ]
+    assert play.ended == [True], "what runs is cancelled"
+    assert play.recorded("session.end")[0]["reason"] == "paused"
+    said = play.recorded("notice")[-1]["text"]
+    assert "it opens at Tue 2026-01-06 08:00 Europe/Berlin (2026-01-06 07:00:00 UTC)" in said
+
+
+def test_a_file_that_changes_is_followed_by_open_sessions(play: Playbook, registry: Registry) -> None:
+    session = a_session(play, registry, seconds=86_400)
+    session.address = "203.0.113.7"
+    registry.follow(session, Terms(network=("203.0.113.0/24",), hours="08:00-18:00", max_seconds=7200))
     registry.tick()
+    assert play.client_heard() == []
+    assert session.deadline == play.clock.monotonic() + 7200
+    registry.follow(session, Terms(max_seconds=800))
+    registry.tick()
+    assert play.client_heard() == ["Notice daypass: grant g-1 ends in 13 minutes, at 2026-01-05 09:13:20 UTC"]
+    registry.follow(session, None)
+    registry.tick()
+    assert session.deadline == play.clock.monotonic() + 86_400, "a slip of the pen that was mended"
+    registry.follow(session, Terms(hours="18:00-08:00"))
+    registry.tick()
+    assert play.relay.reason == "paused"
+
+
+def test_a_network_that_is_taken_out_of_the_file_ends_sessions(play: Playbook, registry: Registry) -> None:
+    session = a_session(play, registry)
+    session.address = "203.0.113.7"
+    registry.follow(session, Terms(network=("198.51.100.0/24",)))
+    assert play.relay.reason == "address"
     assert play.client_heard() == ["FATAL 57P01"]
-    assert play.recorded("session.end")[0]["reason"] == "expired"
 
 
 def test_a_wall_clock_that_steps_back_revives_nothing(play: Playbook, registry: Registry) -> None:

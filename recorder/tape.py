@@ -1,0 +1,183 @@
+"""A recording with places in it: any of its events at once, by its line, its time, a mark or a word.
+
+Goes through the file once, and keeps only where every 256th line begins and which lines are marks; everything else is
+read when it is asked for: a recording of a million events is neither held in memory nor slow to jump in. Must not draw.
+Invariant: entry N is the N-th line that has a line's head, whichever way it was come to.
+"""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import itertools
+import re
+import weakref
+from array import array
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from recorder import reading, timeline
+from recorder.stored import Identity
+from recorder.timeline import Entry
+
+STEP: Final = 256
+"""Lines from one kept place to the next."""
+# In JSON text a quote inside of a string is escaped: these stand nowhere but as keys of the line.
+_DENY, _HOLD, _ERROR = b',"verdict":"deny"', b',"verdict":"hold"', b',"sqlstate":"'
+_MARKS: Final = frozenset({b"cancel", b"notice", b"session.end", b"recovered"})
+_OFFSET: Final = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)|(\d+(?:\.\d+)?)(ms|s|m|h)")
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+class Tape:
+    """One recording as far as it was written when it was opened. OSError, or as `stored.opened`."""
+
+    def __init__(self, path: Path, keys: Sequence[Identity] = ()) -> None:
+        self._file = reading.opened(path, keys)
+        weakref.finalize(self, self._file.close)
+        self._places = array("q")
+        self._offsets = array("d")
+        self._refused = array("q")
+        self._marks = array("q")
+        self._first: datetime | None = None
+        self.length = 0
+        """How many entries there are."""
+        self.seconds = 0.0
+        """How long it lasts."""
+        last = b""
+        for place, raw in reading.lines_of(self._file):
+            event = reading.event(raw)
+            if event is None:
+                continue
+            if self.length % STEP == 0 or self._first is None:
+                self._note(place, raw)
+            if event == b"statement":
+                if _DENY in raw or _HOLD in raw:
+                    self._refused.append(self.length)
+                    self._marks.append(self.length)
+            elif event in _MARKS or (event == b"outcome" and _ERROR in raw):
+                self._marks.append(self.length)
+            self.length += 1
+            last = raw
+        with contextlib.suppress(ValueError):
+            self.seconds = self._since_first(last)
+
+    def entries(self, at: int = 0) -> Iterator[tuple[int, Entry]]:
+        """The entries from number `at` (from 0) on, each with its number. What cannot be read has a number, and is
+        passed over."""
+        if not 0 <= at < self.length or self._first is None:
+            return
+        offset = self._offsets[at // STEP]
+        for number, raw in self._lines(at // STEP):
+            entry = timeline.entry(raw, self._first, offset)
+            if entry is not None:
+                offset = entry.offset
+                if number >= at:
+                    yield number, entry
+
+    def at_time(self, seconds: float) -> int:
+        """The first entry that is not earlier; the last one where none is."""
+        block = max(0, bisect.bisect_left(self._offsets, seconds) - 1)
+        for number, entry in self.entries(block * STEP):
+            if entry.offset >= seconds:
+                return number
+        return max(0, self.length - 1)
+
+    def find(self, text: str) -> int:
+        """The entry that a person means: `#12` or `12` (a line of the recording), `1:30`, `90s` (from the start), or a
+        time of day with its date. ValueError says how it is written."""
+        number = text.removeprefix("#")
+        if number.isdigit():
+            return self._at_seq(int(number))
+        offset = _OFFSET.fullmatch(text)
+        if offset is not None:
+            hours, minutes, seconds, amount, unit = offset.groups()
+            if unit is not None:
+                return self.at_time(float(amount) * _UNITS[unit])
+            return self.at_time(int(hours or 0) * 3600 + int(minutes) * 60 + float(seconds))
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            raise ValueError(f"{text!r} is no place; write 1:30, 90s, #12 or 2026-01-05T09:00:00Z") from None
+        if self._first is None:
+            return 0
+        return self.at_time((moment.replace(tzinfo=moment.tzinfo or self._first.tzinfo) - self._first).total_seconds())
+
+    def next_refusal(self, after: int) -> int | None:
+        """The next statement that was refused, after number `after`."""
+        return _after(self._refused, after)
+
+    def next_mark(self, after: int) -> int | None:
+        """The next refusal, error, notice, cancel or end."""
+        return _after(self._marks, after)
+
+    def mark_before(self, before: int) -> int | None:
+        """The nearest of these before number `before`."""
+        at = bisect.bisect_left(self._marks, before) - 1
+        return self._marks[at] if at >= 0 else None
+
+    @property
+    def refusals(self) -> int:
+        return len(self._refused)
+
+    def search(self, text: str, after: int) -> int | None:
+        """The next entry after number `after` that holds the text, however it is capitalised; from the beginning again
+        where there is none."""
+        needle = text.lower()
+        # What JSON writes as it is can be looked for in the line itself; only a line that has it is decoded.
+        plain = needle.encode() if needle.isascii() and needle.isprintable() and not set(needle) & {'"', "\\"} else b""
+        for begin, end in ((after + 1, self.length), (0, after + 1)):
+            for number, raw in self._lines(begin // STEP):
+                if number >= end:
+                    break
+                if number < begin or plain not in raw.lower():
+                    continue
+                entry = timeline.entry(raw, self._first, 0.0)
+                if entry is not None and any(needle in said.lower() for said in timeline.texts(entry)):
+                    return number
+        return None
+
+    def _lines(self, block: int) -> Iterator[tuple[int, bytes]]:
+        """The lines that have a number, from a block on."""
+        if block >= len(self._places):
+            return
+        numbers = itertools.count(block * STEP)
+        for _, raw in reading.lines_of(self._file, self._places[block]):
+            if reading.event(raw) is not None:
+                number = next(numbers)
+                if number >= self.length:
+                    return
+                yield number, raw
+
+    def _note(self, place: int, raw: bytes) -> None:
+        """Where a block begins, and when."""
+        offset = self._offsets[-1] if self._offsets else 0.0
+        head = reading.head(raw)
+        with contextlib.suppress(ValueError):
+            if head is not None:
+                self._first = self._first or head.time
+                offset = max(offset, self._since_first(raw))
+        if self.length % STEP == 0:
+            self._places.append(place)
+            self._offsets.append(offset)
+
+    def _since_first(self, raw: bytes) -> float:
+        head = reading.head(raw)
+        if head is None or self._first is None:
+            return self.seconds
+        return max(0.0, (head.time - self._first).total_seconds())
+
+    def _at_seq(self, seq: int) -> int:
+        """Lines are numbered from 1 without a gap, unless somebody took one out."""
+        guess = min(max(seq - 1, 0), max(self.length - 1, 0))
+        for number, entry in self.entries(guess):
+            if entry.seq >= seq:
+                return number
+        return max(0, self.length - 1)
+
+
+def _after(marks: array[int], after: int) -> int | None:
+    at = bisect.bisect_right(marks, after)
+    return marks[at] if at < len(marks) else None

@@ -1,0 +1,55 @@
+"""The newest checkpoint in a file outside of the recordings folder, such as beside the state.
+
+It tells of a folder that was put back as a whole to what it was: the file then knows more lines than the log has. Must
+not know who compares (`verify`). Invariant: it never goes back, and never over to another history.
+"""
+
+import os
+from pathlib import Path
+
+from recorder import checkpoint, files, tree
+from recorder.checkpoint import Checkpoint
+from recorder.files import RecordError
+
+
+class Witness:
+    """Keeps `file` for the log of a folder. Called with each new checkpoint, as a `Ship`."""
+
+    def __init__(self, file: Path, directory: Path) -> None:
+        self._file = file
+        self._log = directory / files.NODE
+        self._fits = False
+
+    def __call__(self, note: bytes) -> None:
+        """OSError when it cannot be kept; RecordError where the log is not the one that the file has seen. The file
+        then stays as it is, and verify goes on saying so."""
+        if not self._fits:  # once: from there on the tree only grows
+            old = self._old()
+            if old is not None and not self._grew(old):
+                raise RecordError(
+                    f"the node log is not the one that {self._file} has seen ({old.size} lines): it was put back, or "
+                    f"written anew; `recording verify` says more. Remove that file only if you know why"
+                )
+            self._fits = True
+        new = self._file.with_name(f"{self._file.name}.new")
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(fd, "wb") as file:
+            file.write(note)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(self._file)
+
+    def _old(self) -> Checkpoint | None:
+        try:
+            return checkpoint.parse(self._file.read_bytes())
+        except FileNotFoundError:
+            return None
+
+    def _grew(self, old: Checkpoint) -> bool:
+        frontier = tree.Frontier()
+        with self._log.open("rb") as lines:
+            for raw in lines:
+                if frontier.size == old.size or not raw.endswith(b"\n"):
+                    break
+                frontier.add(tree.leaf(raw[:-1]))
+        return frontier.size == old.size and frontier.root() == old.root
