@@ -1,4 +1,4 @@
-"""proxy/cli/recording_keep.py, proxy/cli/identity.py: arguments, exit codes, what is printed; the rest is the recorder's."""
+"""proxy/cli/recording_keep.py, proxy/cli/identity.py: arguments, exit codes and what is printed; not what is done."""
 
 import json
 import shutil
