@@ -133,8 +133,9 @@ class Scene:
     def _verdict(self, statement: Statement) -> list[Text]:
         reason = visible(statement.reason)
         if statement.verdict in REFUSED:
-            word = "REFUSED" if statement.verdict == "deny" else "HELD"
-            return self._below(f"✗ {word} by rule {visible(str(statement.rule))}: {reason}", "bold red")
+            return self._below(f"✗ REFUSED by rule {visible(str(statement.rule))}: {reason}", "bold red")
+        if statement.verdict == "hold":
+            return self._below(f"held, and approved: {reason}", "yellow")
         if statement.verdict == "mask":
             return self._below(f"masked: {reason}", "yellow")
         if statement.rule and statement.rule.startswith("observe."):

@@ -54,8 +54,9 @@ class Tape:
             if self.length % STEP == 0 or self._first is None:
                 self._note(place, raw)
             if event == b"statement":
-                if _DENY in raw or _HOLD in raw:
+                if _DENY in raw:
                     self._refused.append(self.length)
+                if _DENY in raw or _HOLD in raw:
                     self._marks.append(self.length)
             elif event in _MARKS or (event == b"outcome" and _ERROR in raw):
                 self._marks.append(self.length)

@@ -147,5 +147,5 @@ def summary(path: Path, keys: Sequence[Identity] = ()) -> Summary:
     return total
 
 
-REFUSED = frozenset({"deny", "hold"})
-"""Verdicts under which nothing went to the database."""
+REFUSED = frozenset({"deny"})
+"""Verdicts under which nothing went to the database. `hold` is that of what ran because somebody approved it."""

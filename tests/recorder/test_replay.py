@@ -45,7 +45,7 @@ policy vendor-readonly abababababab, started 2026-11-23 09:00:00 UTC
 [0:00:03.000] app=> copy (select 1) to stdout
               COPY 1000 · 12,000 B · 9.0 ms
 [0:00:03.500] app=> select pg_sleep(1)
-              ✗ HELD by rule plan: too dear
+              held, and approved: too dear
 [0:00:03.750] app=> select ssn
               would be refused by rule column: hidden
 [0:00:04.000] app=> begin
