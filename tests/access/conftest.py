@@ -12,7 +12,8 @@ from proxy.access.store import Store
 from tests.support.postgres import Servers, bindirs, fresh_database
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+# Each test runs on both; on Postgres in `make test-slow`, which CI runs too.
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def url(request: pytest.FixtureRequest, tmp_path: Path, pg_servers: Servers) -> str:
     """The URL of an empty state."""
     if request.param == "sqlite":
