@@ -75,7 +75,7 @@ class Courier:
         self._resume = 0.0
         self._lines = LINES
         self._leads = threading.Event()
-        self._stop = threading.Event()
+        self._stop, self._abandon = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"sink {name}", daemon=True)
 
     def begin(self, *, history: bool) -> None:
@@ -92,25 +92,32 @@ class Courier:
             self._leads.set()
         else:
             self._leads.clear()
+            self.counts.backlog = 0
 
-    def stop(self, patience: float = 2.0) -> None:
-        """End. What is under way may come again: the next process goes on where the cursor is."""
+    def finish(self) -> None:
+        """Deliver what there still is and end; wait for it with `join`."""
         self._stop.set()
-        self._leads.set()
+
+    def join(self, patience: float) -> None:
+        """What is under way after `patience` seconds may come again: the next process goes on where the cursor is."""
         if self._thread.is_alive():
             self._thread.join(patience)
+        self._abandon.set()
 
     def _run(self) -> None:
-        while not self._stop.is_set():
-            self._leads.wait()
-            if not self._stop.is_set():
-                try:
-                    self.round()
-                except Exception as problem:  # a thread that dies tells nobody
-                    self.counts.errors += 1
-                    self._tell("sink_round_failed", sink=self.name, reason=f"{type(problem).__name__}: {problem}")
-            self._stop.wait(EVERY)
+        while not self._stop.wait(EVERY):
+            self._try()
+        self._try()
         self._close()
+
+    def _try(self) -> None:
+        if not self._leads.is_set():
+            return
+        try:
+            self.round()
+        except Exception as problem:  # a thread that dies tells nobody
+            self.counts.errors += 1
+            self._tell("sink_round_failed", sink=self.name, reason=f"{type(problem).__name__}: {problem}")
 
     def round(self) -> None:
         """Deliver all there is, or what the sink takes of it. OSError, RecordError: the record cannot be read, or the
@@ -138,7 +145,7 @@ class Courier:
                 if len(batch) >= self._lines or size >= BYTES:
                     self._hand_over(feed, batch)
                     batch, size = [], 0
-                    if self._stop.is_set() or not self._leads.is_set():
+                    if self._abandon.is_set() or not self._leads.is_set():
                         return
             if batch:
                 self._hand_over(feed, batch)

@@ -75,7 +75,8 @@ def retire(directory: Path, names: frozenset[str]) -> list[str]:
     """Set aside the cursors of sinks that are not among `names`; which these are."""
     gone = [name for name in known(directory) if name not in names]
     for name in gone:
-        path(directory, name).replace(directory / FOLDER / f"{name}{OFF}")
+        with contextlib.suppress(FileNotFoundError):  # another process of the installation did it
+            path(directory, name).replace(directory / FOLDER / f"{name}{OFF}")
     return gone
 
 

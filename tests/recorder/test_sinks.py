@@ -357,5 +357,7 @@ def test_its_thread_delivers_while_it_leads_and_ends(house: House) -> None:
     play(house.recorder)
     one.start()
     assert arrived.wait(10)
-    one.stop()
-    assert house.sink.of("s-1") == [1, 2, 3, 4, 5]
+    play(house.recorder, "s-2")
+    one.finish()
+    one.join(10)
+    assert house.sink.of("s-1") == house.sink.of("s-2") == [1, 2, 3, 4, 5]

@@ -1,0 +1,63 @@
+"""The part of config.yaml that says where the record is streamed to: files, syslog, webhooks, OpenTelemetry.
+
+Only shapes, and which of them are safe; `server` streams. Invariant: no secret stands in the file itself, and none
+crosses a network in the clear.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from proxy.config_access import BesideFile, Name, Section
+from proxy.config_notify import Secret, check_address
+from proxy.units import Duration
+
+SinkName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+"""It names a file in the recordings folder."""
+
+
+class Syslog(Section):
+    """A receiver of RFC 5424 messages."""
+
+    host: Name
+    port: int = Field(default=6514, ge=1, le=65535)
+    tls: Literal["require", "disable"] = "require"
+    cert: BesideFile | None = None
+    key: BesideFile | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Syslog:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("syslog.cert and syslog.key: both or neither")
+        return self
+
+
+class Sink(Secret):
+    """One place that the record is streamed to: a file, a syslog receiver, a webhook or an OTLP collector."""
+
+    file: BesideFile | None = None
+    syslog: Syslog | None = None
+    webhook: Name | None = None
+    otlp: Name | None = None
+    header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")] = "Authorization"
+    ca: BesideFile | None = None
+    timeout: Duration = Field(default=10.0, gt=0, le=300)
+    history: bool = False
+
+    @model_validator(mode="after")
+    def _one(self) -> Sink:
+        if sum(way is not None for way in (self.file, self.syslog, self.webhook, self.otlp)) != 1:
+            raise ValueError("one of file, syslog, webhook and otlp")
+        for what, address in (("webhook", self.webhook), ("otlp", self.otlp)):
+            if address is not None:
+                check_address(what, address)
+        if self.webhook is None and self.otlp is None and self.has_secret:
+            raise ValueError("secret_env and secret_file are for webhook and otlp")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """The key that says what it is."""
+        return next(key for key in ("file", "syslog", "webhook", "otlp") if getattr(self, key) is not None)
