@@ -6,16 +6,24 @@ crosses a network in the clear.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from proxy.config_access import BesideFile, Name, Section
 from proxy.config_notify import Secret, check_address
 from proxy.units import Duration
 
-SinkName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
-"""It names a file in the recordings folder."""
+
+def _name(value: str) -> str:
+    """It names a file in the recordings folder."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", value):
+        raise ValueError("a sink's name has 1 to 63 of a-z, 0-9, - and _, and begins with a letter or digit")
+    return value
+
+
+SinkName = Annotated[str, AfterValidator(_name)]
 
 
 class Syslog(Section):

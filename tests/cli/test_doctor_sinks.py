@@ -88,7 +88,7 @@ def test_one_that_is_away_one_without_its_secret_one_whose_cursor_is_damaged(
         ("  a: {otlp: 'https://u:p@siem.example/'}\n", "otlp: no password in the address"),
         ("  a: {otlp: 'https://h/', secret_env: K, secret_file: f}\n", "secret_env or secret_file, not both"),
         ("  a: {syslog: {host: h, cert: c}}\n", "both or neither"),
-        ("  ../a: {file: x}\n", "sinks"),
+        ("  ../a: {file: x}\n", "a sink's name has 1 to 63 of"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, text: str, message: str) -> None:
