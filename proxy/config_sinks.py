@@ -1,4 +1,4 @@
-"""The part of config.yaml that says where the record is streamed to: files, syslog, webhooks, OpenTelemetry.
+"""The part of config.yaml that says where the record is streamed to: files, syslog, webhooks, OpenTelemetry, objects.
 
 Only shapes, and which of them are safe; `server` streams. Invariant: no secret stands in the file itself, and none
 crosses a network in the clear.
@@ -42,13 +42,17 @@ class Syslog(Section):
         return self
 
 
+_KINDS = ("file", "syslog", "webhook", "otlp", "objects")
+
+
 class Sink(Secret):
-    """One place that the record is streamed to: a file, a syslog receiver, a webhook or an OTLP collector."""
+    """One place that the record is streamed to: a file, a syslog receiver, a webhook, an OTLP collector, objects."""
 
     file: BesideFile | None = None
     syslog: Syslog | None = None
     webhook: Name | None = None
     otlp: Name | None = None
+    objects: Annotated[str, Field(pattern=r"^(s3|gs|az|file)://[^?#@]+$")] | None = None
     header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")] = "Authorization"
     ca: BesideFile | None = None
     timeout: Duration = Field(default=10.0, gt=0, le=300)
@@ -56,8 +60,8 @@ class Sink(Secret):
 
     @model_validator(mode="after")
     def _one(self) -> Sink:
-        if sum(way is not None for way in (self.file, self.syslog, self.webhook, self.otlp)) != 1:
-            raise ValueError("one of file, syslog, webhook and otlp")
+        if sum(getattr(self, key) is not None for key in _KINDS) != 1:
+            raise ValueError("one of file, syslog, webhook, otlp and objects")
         for what, address in (("webhook", self.webhook), ("otlp", self.otlp)):
             if address is not None:
                 check_address(what, address)
@@ -68,4 +72,4 @@ class Sink(Secret):
     @property
     def kind(self) -> str:
         """The key that says what it is."""
-        return next(key for key in ("file", "syslog", "webhook", "otlp") if getattr(self, key) is not None)
+        return next(key for key in _KINDS if getattr(self, key) is not None)

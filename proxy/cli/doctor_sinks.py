@@ -6,15 +6,13 @@ Reads cursors and the record, beside a server or without one, and sends nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Literal
 
 from proxy.config import Config
 from proxy.config_sinks import Sink
-from proxy.server.streams import target
+from proxy.server.streams import feed_of, target
 from recorder.files import RecordError
 from recorder.sinks import cursor
-from recorder.sinks.feed import Feed
 
 Said = tuple[Literal["ok", "warn", "fail"], str, str, str]
 """Level, what, found, what to do."""
@@ -23,10 +21,11 @@ Said = tuple[Literal["ok", "warn", "fail"], str, str, str]
 def sinks(config: Config) -> Iterator[Said]:
     """A line for each sink."""
     for name, sink in config.sinks.items():
-        yield _sink(config.recording.dir.absolute(), name, sink)
+        yield _sink(config, name, sink)
 
 
-def _sink(directory: Path, name: str, sink: Sink) -> Said:
+def _sink(config: Config, name: str, sink: Sink) -> Said:
+    directory = config.recording.dir.absolute()
     what, where = f"sink {name}", f"{sink.kind} {target(sink)}"
     try:
         sink.secret()
@@ -36,7 +35,7 @@ def _sink(directory: Path, name: str, sink: Sink) -> Said:
         return "ok", what, f"{where}: begins when serve starts", ""
     try:
         found = cursor.load(directory, name)
-        feed = Feed(directory, found, sync=False)
+        feed = feed_of(config, sink)(directory, found, sync=False)
         feed.look()
         waiting = feed.backlog()
     except (OSError, RecordError) as problem:

@@ -19,9 +19,12 @@ from proxy.config import Config
 from proxy.config_sinks import Sink
 from proxy.server.sink_file import FileSink
 from proxy.server.sink_http import OtlpSink, WebhookSink
+from proxy.server.sink_objects import ObjectsSink
 from proxy.server.sink_syslog import SyslogSink
 from recorder.sinks import courier
 from recorder.sinks.courier import Counts, Courier, Take
+from recorder.sinks.feed import Feed
+from recorder.sinks.parcels import Parcels, PlainParcels
 
 log = structlog.get_logger()
 
@@ -44,6 +47,9 @@ def way(sink: Sink, installation: str, clock: Clock) -> _Way:
         trust = None if to.tls == "disable" else lambda: _trust(sink.ca, to.cert, to.key)
         return SyslogSink(to.host, to.port, installation, trust=trust, timeout=sink.timeout)
 
+    if sink.objects is not None:
+        return ObjectsSink(sink.objects, installation, timeout=sink.timeout)
+
     def trust_them() -> ssl.SSLContext:
         return _trust(sink.ca)
 
@@ -62,8 +68,18 @@ def target(sink: Sink) -> str:
         return str(sink.file)
     if sink.syslog is not None:
         return f"{sink.syslog.host}:{sink.syslog.port}"
+    if sink.objects is not None:
+        return sink.objects
     parts = urlsplit(sink.webhook or sink.otlp or "")
     return f"{parts.scheme}://{parts.netloc}/…"
+
+
+def feed_of(config: Config, sink: Sink) -> type[Feed]:
+    """Lines, or whole files in the form that they are kept in."""
+    if sink.objects is None:
+        return Feed
+    kept = config.recording
+    return Parcels if kept.compress != "none" or kept.recipients else PlainParcels
 
 
 class Streams:
@@ -113,6 +129,7 @@ def _courier(config: Config, name: str, to: _Way, clock: Clock) -> Courier:
         monotonic=clock.monotonic,
         tell=log.warning,
         close=to.close,
+        feed=feed_of(config, config.sinks[name]),
     )
 
 

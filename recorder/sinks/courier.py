@@ -61,12 +61,14 @@ class Courier:
         monotonic: Callable[[], float],
         tell: Tell,
         close: Callable[[], None] = lambda: None,
+        feed: type[Feed] = Feed,
     ) -> None:
         self.name = name
         self.counts = Counts()
         self._directory = directory.absolute()
         self._take = take
         self._close = close
+        self._feed = feed
         self._sync = sync
         self._now = now
         self._monotonic = monotonic
@@ -80,7 +82,7 @@ class Courier:
 
     def begin(self, *, history: bool) -> None:
         """Before the first session: from here on everything is owed to this sink. OSError, RecordError."""
-        cursor.begin(self._directory, self.name, history=history)
+        cursor.begin(self._directory, self.name, history=history, lines=self._feed is Feed)
 
     def start(self) -> None:
         """Go on by itself, while this process leads."""
@@ -126,11 +128,11 @@ class Courier:
             if not ours:
                 self.counts.backlog = 0
                 return
-            feed = Feed(self._directory, cursor.load(self._directory, self.name), sync=self._sync)
+            feed = self._feed(self._directory, cursor.load(self._directory, self.name), sync=self._sync)
             feed.look()
             if self._monotonic() >= self._resume:
                 self._deliver(feed)
-                feed = Feed(self._directory, cursor.load(self._directory, self.name), sync=self._sync)
+                feed = self._feed(self._directory, cursor.load(self._directory, self.name), sync=self._sync)
                 feed.look()
             self.counts.backlog = feed.backlog()
         held.release(self._directory)
@@ -141,7 +143,7 @@ class Courier:
         try:
             for item in feed.items():
                 batch.append(item)
-                size += len(item.line)
+                size += item.size
                 if len(batch) >= self._lines or size >= BYTES:
                     self._hand_over(feed, batch)
                     batch, size = [], 0

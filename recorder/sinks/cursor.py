@@ -30,13 +30,14 @@ class Place(msgspec.Struct):
 
 
 class Cursor(msgspec.Struct):
-    """`node`: bytes of the node log that were read; `installation`: bytes delivered; `checkpoint`: the last one's id.
-    The rest is for people."""
+    """`node`: bytes of the node log that were read; `installation`: bytes delivered; `checkpoint`: the last one's id;
+    `lines`: whether it is owed plain lines. The rest is for people."""
 
     node: int = 0
     open: dict[str, Place] = {}
     installation: int = 0
     checkpoint: str = ""
+    lines: bool = True
     delivered: int = 0
     skipped: int = 0
     last: str = ""
@@ -47,7 +48,7 @@ def path(directory: Path, name: str) -> Path:
     return directory / FOLDER / f"{name}{SUFFIX}"
 
 
-def begin(directory: Path, name: str, *, history: bool) -> None:
+def begin(directory: Path, name: str, *, history: bool, lines: bool = True) -> None:
     """Give a new sink its cursor: what is open now and all that comes, or with `history` everything there is. One that
     has a cursor keeps it. OSError, RecordError."""
     files.make_folder(directory / FOLDER)
@@ -58,7 +59,7 @@ def begin(directory: Path, name: str, *, history: bool) -> None:
         if off.exists():
             off.replace(mine)
             return
-        cursor = Cursor()
+        cursor = Cursor(lines=lines)
         if not history:
             node, installation = directory / files.NODE, directory / files.INSTALLATION
             if installation.exists():

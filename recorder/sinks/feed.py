@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from recorder import chain, checkpoint, files, reading, stored
-from recorder.entries import Expired, Opened, Seal, decode_entry
+from recorder.entries import Expired, NodeEntry, Opened, Seal, decode_entry
 from recorder.shared import Installation
 from recorder.sinks import held
 from recorder.sinks.cursor import Cursor, Place
@@ -33,6 +33,11 @@ class Item:
     at: str
     event: str
     line: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes that delivering it costs."""
+        return len(self.line)
 
     def framed(self, installation: str) -> bytes:
         """As one JSON object on one line, without a newline."""
@@ -65,12 +70,16 @@ class Feed:
                 cursor.node = at + len(raw) + 1
                 line = chain.decode(raw)
                 entry = decode_entry(raw, line.event) if line is not None else None
-                if isinstance(entry, Opened):
-                    cursor.open[entry.id] = Place(entry.file)
-                elif isinstance(entry, Seal) and entry.id in cursor.open:
-                    cursor.open[entry.id].end = entry.bytes
-                elif isinstance(entry, Expired) and entry.id in cursor.open:
+                if isinstance(entry, Expired) and entry.id in cursor.open:
                     self._skip(entry.id, "was deleted before the sink had it all")
+                elif entry is not None:
+                    self._learn(entry)
+
+    def _learn(self, entry: NodeEntry) -> None:
+        if isinstance(entry, Opened):
+            self.cursor.open[entry.id] = Place(entry.file)
+        elif isinstance(entry, Seal) and entry.id in self.cursor.open:
+            self.cursor.open[entry.id].end = entry.bytes
 
     def backlog(self) -> int:
         """Bytes of lines that are not handed out yet. OSError."""

@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 
 from recorder import files
+from recorder.files import RecordError
 from recorder.sinks import cursor
 
 FOLDER = "held"
@@ -19,7 +20,7 @@ FOLDER = "held"
 
 def keep(directory: Path, id_: str, plain: Path) -> None:
     """The recording `id_`, whose seal is in the node log, is about to lose its plain form. OSError: it must not."""
-    if not cursor.known(directory):
+    if not any(_wants_lines(directory, name) for name in cursor.known(directory)):
         return
     folder = directory / cursor.FOLDER / FOLDER
     files.make_folder(folder)
@@ -50,3 +51,10 @@ def release(directory: Path) -> None:
         seen, _, id_ = file.name.removesuffix(".jsonl").partition("@")
         if all(one.node >= int(seen) and id_ not in one.open for one in cursors):
             file.unlink(missing_ok=True)
+
+
+def _wants_lines(directory: Path, name: str) -> bool:
+    try:
+        return cursor.load(directory, name).lines
+    except RecordError:
+        return True

@@ -81,12 +81,14 @@ def test_one_that_is_away_one_without_its_secret_one_whose_cursor_is_damaged(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("  a: {}\n", "one of file, syslog, webhook and otlp"),
-        ("  a: {file: x, otlp: 'https://h/'}\n", "one of file, syslog, webhook and otlp"),
+        ("  a: {}\n", "one of file, syslog, webhook, otlp and objects"),
+        ("  a: {file: x, otlp: 'https://h/'}\n", "one of file, syslog, webhook, otlp and objects"),
         ("  a: {file: x, secret_env: K}\n", "are for webhook and otlp"),
         ("  a: {webhook: 'http://siem.example/'}\n", "webhook: an https:// address"),
         ("  a: {otlp: 'https://u:p@siem.example/'}\n", "otlp: no password in the address"),
         ("  a: {otlp: 'https://h/', secret_env: K, secret_file: f}\n", "secret_env or secret_file, not both"),
+        ("  a: {objects: 'ftp://h/x'}\n", "objects"),
+        ("  a: {objects: 's3://key:secret@bucket/x'}\n", "objects"),
         ("  a: {syslog: {host: h, cert: c}}\n", "both or neither"),
         ("  ../a: {file: x}\n", "a sink's name has 1 to 63 of"),
     ],
