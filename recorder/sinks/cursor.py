@@ -74,10 +74,13 @@ def begin(directory: Path, name: str, *, history: bool, lines: bool = True) -> N
 
 def retire(directory: Path, names: frozenset[str]) -> list[str]:
     """Set aside the cursors of sinks that are not among `names`; which these are."""
-    gone = [name for name in known(directory) if name not in names]
-    for name in gone:
-        with contextlib.suppress(FileNotFoundError):  # another process of the installation did it
-            path(directory, name).replace(directory / FOLDER / f"{name}{OFF}")
+    gone = []
+    for name in known(directory):
+        if name not in names:
+            with locked(directory, name, patience=1.0) as ours:
+                if ours and path(directory, name).exists():  # else it is in use, or another process was first
+                    path(directory, name).replace(directory / FOLDER / f"{name}{OFF}")
+                    gone.append(name)
     return gone
 
 

@@ -20,6 +20,7 @@ from recorder.sinks import courier, cursor, held
 from recorder.sinks.courier import Courier, NotTaken
 from recorder.sinks.feed import Item
 from recorder.upkeep import Upkeep
+from recorder.verify import verify
 from tests.recorder.support import START, Ticker, end, outcome, play, start, statement
 
 
@@ -243,6 +244,7 @@ class TestStored:
         assert house.told[-1][0] == "sink_takes_again"
         assert house.courier.counts.skipped == 0
         house.courier.round()
+        assert verify(house.directory).ok
         assert not list((house.directory / ".sinks").glob("held/*"))  # nobody needs the plain lines any more
 
     def test_without_sinks_nothing_plain_is_left(self, tmp_path: Path) -> None:
@@ -324,6 +326,9 @@ class TestBeginning:
         told: list[str] = []
         courier.retire(house.directory, ["other"], lambda what, **facts: told.append(facts["sink"]))
         assert told == ["siem"]
+        assert cursor.known(house.directory) == []
+        with pytest.raises(FileNotFoundError):  # one that still runs does not bring it back
+            house.courier.round()
         assert cursor.known(house.directory) == []
         house.hire().round()
         assert house.sink.of("s-1") == [1, 2, 3, 4, 5]
