@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
+import re
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -44,6 +46,8 @@ class Bucket:
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
         self.checksums: dict[str, str] = {}
+        self.parts: dict[str, dict[int, bytes]] = {}
+        self.count = 0
         self.answer = 200
         bucket = self
 
@@ -59,9 +63,27 @@ class Bucket:
                 self.send_header("Content-Length", str(len(found or b"")))
                 self.end_headers()
 
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"] or 0))
+                path, _, query = self.path.partition("?")
+                if "uploadId=" in query:
+                    bucket.objects[path] = b"".join(part for _, part in sorted(bucket.parts.pop(path).items()))
+                    answer = '<CompleteMultipartUploadResult><ETag>"1"</ETag></CompleteMultipartUploadResult>'
+                else:
+                    bucket.parts[path], bucket.count = {}, 0
+                    answer = "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer.encode())
+
             def do_PUT(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                if bucket.answer == 200:
+                path, _, query = self.path.partition("?")
+                if found := re.search(r"partNumber=(\d+)", query):
+                    bucket.parts[path][int(found[1])] = body
+                    bucket.count = max(bucket.count, int(found[1]))
+                elif bucket.answer == 200:
                     bucket.objects[self.path] = body
                     bucket.checksums[self.path] = self.headers.get("x-amz-checksum-sha256", "")
                 self.send_response(bucket.answer)
@@ -198,6 +220,15 @@ def test_what_is_there_is_taken_and_never_replaced(bucket: Bucket, tmp_path: Pat
     with pytest.raises(NotTaken, match="is there with 11 bytes, and should have 6: it is not replaced"):
         to.take([parcel(file)])
     to.close()
+
+
+def test_a_large_one_goes_in_parts(bucket: Bucket, tmp_path: Path) -> None:
+    file = tmp_path / "f"
+    file.write_bytes(os.urandom(11 << 20))
+    to = sink("s3://vault/daypass")
+    to.take([parcel(file)])
+    assert bucket.count == 3
+    assert bucket.objects == {f"/vault/daypass/{HERE}/2026/11/s-1.jsonl.zst": file.read_bytes()}
 
 
 def test_a_store_that_is_not_there(bucket: Bucket, tmp_path: Path) -> None:
