@@ -81,6 +81,10 @@ class Notify(Secret):
             raise ValueError("one of webhook, smtp and command")
         if self.webhook is not None:
             check_address("webhook", self.webhook)
+            if "{secret}" in self.webhook and not self.has_secret:
+                raise ValueError("webhook: {secret} needs a secret_env or secret_file")
+        if self.command and self.has_secret:
+            raise ValueError("a command is given no secret; it reads what it needs itself")
         mail = self.smtp
         if mail is not None and mail.user is not None:
             if not self.has_secret:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from recorder import stored
+from recorder import broad, stored
 from recorder.entries import Stored
 from recorder.events import SessionStart
 from recorder.nodeview import Named, NodeView
@@ -76,7 +76,7 @@ class Examiner:
         return next((path for path in paths if path.exists()), None)
 
     def _plain(self, id_: str, named: Named, path: Path, file: str) -> Checked:
-        seen = walk(path, file, wanted={head.seq for head in named.heads})
+        seen = broad.read(path, file, wanted={head.seq for head in named.heads})
         findings = list(seen.findings)
         if id_ != INSTALLATION_ID:
             findings += _identity(id_, file, seen)

@@ -96,7 +96,7 @@ def _why_not(one: Exchange) -> str | None:
     """Why a statement is not run again."""
     said, outcome = one.statement, one.outcome
     if one.refused:
-        return f"{'refused' if said.verdict == 'deny' else 'held'} by rule {said.rule}: {said.reason}"
+        return f"refused by rule {said.rule}: {said.reason}"
     if outcome is None:
         return "has no outcome: the session ended in it"
     if outcome.sqlstate is not None:

@@ -160,9 +160,11 @@ class _Reader:
             self._note("cut", number, f"{entry.detail} ({lost}), seen when the log was next opened")
 
     def _expired(self, number: int, entry: Expired) -> None:
-        self._named(entry.id, entry.file, number).expired = entry
+        named = self._named(entry.id, entry.file, number)
+        named.expired = entry
+        grants = {entry.grant, named.stored.about.get("grant", "") if named.stored is not None else ""}
         for hold in self._held.values():
-            if entry.id == hold.id or (hold.grant and hold.grant == entry.grant):
+            if entry.id == hold.id or (hold.grant and hold.grant in grants):
                 self._note("hold", number, f"{entry.id} was deleted while hold {hold.hold} was on it ({hold.reason})")
 
     def _named(self, id_: str, file: str, number: int) -> Named:

@@ -70,6 +70,7 @@ def alone(directory: Path, *, patience: float = 0.0) -> Iterator[bool]:
     """Whether no other process packs or deletes here, within `patience` seconds; none begins before the `with` ends."""
     fd = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
+        files.give(directory / LOCK)
         yield files.hold(fd, patience=patience)
     finally:
         os.close(fd)
@@ -175,6 +176,7 @@ class Packer:
 
     def _write(self, source: BinaryIO, new: Path) -> "tuple[_Measured, _Measured]":
         fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        files.give(new)
         with open(fd, "wb", buffering=_BLOCK) as out:
             before, after = _Measured(source, self._stopped), _Measured(out, self._stopped)
             reader: Any = before

@@ -38,6 +38,7 @@ def finish(directory: Path) -> None:
     old = load_secret(keys / "signing.pem").public_key()
     fresh = load_secret(keys / _NEXT).public_key()
     files.make_folder(keys / "old")
+    files.give(keys / "old")
     write_public(keys / "old" / f"{fingerprint(old)}.pem", old)
     write_public(public_key_file(directory), fresh)
     os.replace(keys / _NEXT, keys / "signing.pem")

@@ -16,6 +16,7 @@ from recorder.events import (
     Cancel,
     Event,
     GrantEvent,
+    HoldEvent,
     Login,
     Notice,
     Notification,
@@ -72,6 +73,8 @@ class Scene:
             case Notification():
                 said = f': "{visible(event.payload)}"' if event.payload is not None else f" ({event.bytes} bytes)"
                 return [_line(entry, f"heard on {visible(event.channel)}{said}", "cyan")]
+            case HoldEvent():
+                return self._hold(event, entry)
             case Cancel():
                 return [_line(entry, "cancel requested", "yellow")]
             case SessionEnd():
@@ -104,6 +107,8 @@ class Scene:
             f"started {entry.at:%Y-%m-%d %H:%M:%S} UTC",
         ):
             lines.append(Text(text, "dim"))
+        if start.signing:
+            lines.append(Text(f"to sign: {visible(', '.join(start.signing))}", "yellow"))
         return [*lines, Text("")]
 
     def _statement(self, statement: Statement, entry: Entry) -> list[Text]:
@@ -128,8 +133,9 @@ class Scene:
     def _verdict(self, statement: Statement) -> list[Text]:
         reason = visible(statement.reason)
         if statement.verdict in REFUSED:
-            word = "REFUSED" if statement.verdict == "deny" else "HELD"
-            return self._below(f"✗ {word} by rule {visible(str(statement.rule))}: {reason}", "bold red")
+            return self._below(f"✗ REFUSED by rule {visible(str(statement.rule))}: {reason}", "bold red")
+        if statement.verdict == "hold":
+            return self._below(f"held, and approved: {reason}", "yellow")
         if statement.verdict == "mask":
             return self._below(f"masked: {reason}", "yellow")
         if statement.rule and statement.rule.startswith("observe."):
@@ -166,6 +172,14 @@ class Scene:
         if grid is not None and grid.rows < outcome.rows:
             parts.append(f"{grid.rows:,} of them recorded")
         return self._below(which + " · ".join([*parts, took]), "green")
+
+    def _hold(self, hold: HoldEvent, entry: Entry) -> list[Text]:
+        by = f" by {visible(hold.by)}" if hold.by else ""
+        rule = f" (rule {visible(hold.rule)})" if hold.rule else ""
+        reason = f": {visible(hold.reason)}" if hold.reason else ""
+        style = "bold red" if hold.state in ("denied", "timeout", "unavailable") else "yellow"
+        lines = [_line(entry, f"hold {visible(hold.hold)} {visible(hold.state)}{by}{rule}{reason}", style)]
+        return lines + (self._below(visible(hold.sql), "yellow") if hold.sql else [])
 
     def _more(self, said: Notice | Outcome) -> list[Text]:
         lines = []

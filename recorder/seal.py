@@ -14,7 +14,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from recorder.files import RecordError, make_folder, record_error
+from recorder.files import RecordError, give, make_folder, record_error
 
 _CONTEXT = b"daypass node log v1\n"
 _SIG = b',"sig":"'
@@ -101,6 +101,7 @@ def write_secret(file: Path) -> Ed25519PrivateKey:
     with contextlib.suppress(FileNotFoundError):
         file.unlink()
     fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    give(file)
     with open(fd, "wb") as out:
         out.write(
             key.private_bytes(
@@ -116,6 +117,7 @@ def write_public(file: Path, key: Ed25519PublicKey) -> None:
     """The public key as PEM, whole or not at all."""
     new = file.with_name(f"{file.name}.new")
     new.write_bytes(_pem(key))
+    give(new)
     new.replace(file)
 
 

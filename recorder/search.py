@@ -96,7 +96,7 @@ def search(folder: Path, query: Query, *, path: Path | None = None) -> Page:
         sql, values = _statement(query)
     except ValueError as cause:
         raise QuerySyntaxError(str(cause)) from cause
-    with contextlib.closing(search_store.connect(path, create=False)) as db:
+    with search_store.asking(path), contextlib.closing(search_store.connect(path, create=False)) as db:
         try:
             rows = db.execute(sql, values).fetchmany(query.limit + 1)
         except sqlite3.OperationalError as cause:

@@ -22,6 +22,8 @@ from recorder.stored import BrokenError, Identity, SealedError
 
 BATCH: Final = 50_000
 """Statements in one transaction."""
+HELD: Final = 64 << 20
+"""Characters of statements that are held for one transaction, about."""
 SHOWN: Final = 1_000
 """Characters of a statement that are kept to be shown; all of them can be searched."""
 
@@ -139,6 +141,7 @@ class Feed:
         self._late: list[tuple[int, _Result]] = []
         self._places: dict[int, tuple[int, int, bool]] = {}
         self._keys = keys
+        self._held = 0
         self._left = 0
         self.encrypted = 0
         self.statements = 0
@@ -200,6 +203,7 @@ class Feed:
                     row = _Row(reading.microseconds(head.at), id_, said, head.seq, words.of(said))
                     running[said.n] = row
                     self._rows.append(row)
+                    self._held += len(said.sql)
                 elif head.event == "outcome":
                     result = _result.decode(raw)
                     begun = running.pop(result.n, None)
@@ -209,7 +213,7 @@ class Feed:
                         self._late.append((id_, result))
             except (msgspec.DecodeError, ValueError):
                 continue
-            if len(self._rows) >= BATCH:
+            if len(self._rows) >= BATCH or self._held >= HELD:
                 running.clear()
                 self._write()
         self._places[id_] = (place, size, done)
@@ -252,7 +256,7 @@ class Feed:
         db.execute("commit")
         db.execute("begin immediate")
         self.statements += len(rows)
-        self._rows, self._late = [], []
+        self._rows, self._late, self._held = [], [], 0
         if self._progress is not None:
             self._progress(self.statements, self._left)
         self._places.clear()

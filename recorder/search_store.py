@@ -9,6 +9,7 @@ fills it at a time, and readers never wait for it.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from recorder import files
 FOLDER: Final = ".index"
 NAME: Final = "search.db"
 VERSION: Final = 1
+PATIENCE: Final = 10.0
+"""Seconds for searches that go on when a new index is ready."""
 WORDS: Final = ("sql", "params", "said", "tables", "functions", "columns", "facts", "keys")
 """The columns of words. `keys` holds whole values, hashed, for filters; people search in the others."""
 
@@ -94,11 +97,33 @@ def filling(path: Path, *, patience: float) -> Iterator[bool]:
         os.close(fd)
 
 
+@contextlib.contextmanager
+def asking(path: Path) -> Iterator[None]:
+    """For as long as somebody reads the index at `path`: it is not replaced under a reader, whose last act would be to
+    take away the write-ahead file of the new one."""
+    try:
+        fd = os.open(path.with_suffix(".asked"), os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError:  # a folder that cannot be written: nobody replaces anything there
+        yield
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(fd)
+
+
 def replace(new: Path, path: Path) -> None:
-    """Put a finished index in the place of the old one; who reads the old one goes on with it."""
-    for side in ("-wal", "-shm"):
-        Path(f"{path}{side}").unlink(missing_ok=True)
-    new.rename(path)
+    """Put a finished index in the place of the old one. SearchIndexError where that is read all the time."""
+    fd = os.open(path.with_suffix(".asked"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        if not files.hold(fd, patience=PATIENCE):
+            raise SearchIndexError(f"{path} is being searched; try again")
+        for side in ("-wal", "-shm"):
+            Path(f"{path}{side}").unlink(missing_ok=True)
+        new.rename(path)
+    finally:
+        os.close(fd)
 
 
 def remove(path: Path) -> None:

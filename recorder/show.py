@@ -92,6 +92,8 @@ def session(console: Console, one: Session, total: Summary) -> None:
         ("rows", f"{total.rows:,} ({total.bytes:,} bytes)"),
         ("recording", one.recording),
     ]
+    if start is not None and start.signing:
+        rows.insert(2, ("signing", ", ".join(start.signing)))
     for name, value in rows:
         shown = _state(value) if name == "state" else Text(visible(value))
         _print(console, Text.assemble((f"{name:<11}", "bold"), shown))

@@ -124,9 +124,40 @@ def opened(path: Path, keys: Sequence[Identity] = ()) -> BinaryIO:
 
 @contextlib.contextmanager
 def _decompressed(source: BinaryIO) -> Iterator[BinaryIO]:
+    size = _size(source)
     raw = zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(source, read_size=_BLOCK, closefd=False)
-    with io.BufferedReader(cast(Any, raw), _BLOCK) as lines:
+    with io.BufferedReader(_Whole(cast(Any, raw), size), _BLOCK) as lines:
         yield lines
+
+
+def _size(source: BinaryIO) -> int | None:
+    """How many bytes a compressed file says that it holds; None where it cannot be told (age's own end then tells)."""
+    if not isinstance(source, io.BufferedReader):
+        return None
+    try:
+        size = zstandard.get_frame_parameters(source.peek(32)).content_size
+    except zstandard.ZstdError as cause:
+        raise BrokenError(f"this is no zstd file: {cause}") from None
+    return size if 0 <= size < 1 << 62 else None
+
+
+class _Whole(io.RawIOBase):
+    """What is decoded, to its end: zstd takes a file that was cut off for a shorter one."""
+
+    def __init__(self, raw: BinaryIO, size: int | None) -> None:
+        self._raw = raw
+        self._size = size
+        self._done = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, into: Any) -> int:
+        count: int = cast(Any, self._raw).readinto(into)
+        self._done += count
+        if not count and len(into) and self._size is not None and self._done != self._size:
+            raise BrokenError(f"the compressed file ends after {self._done} of {self._size} bytes")
+        return count
 
 
 @contextlib.contextmanager

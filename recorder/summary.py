@@ -199,9 +199,9 @@ class _Counting:
         if statement.kind:
             _add(total.kinds, statement.kind)
         total.masked += statement.verdict == "mask"
+        total.held += statement.verdict == "hold"
         if statement.verdict in REFUSED:
             total.refused += 1
-            total.held += statement.verdict == "hold"
             hour.refused += 1
             _add(total.refusals, statement.rule or "unknown")
             self._seen.refused(statement.rule or "unknown", head.time)

@@ -26,7 +26,7 @@ STEP: Final = 256
 """Lines from one kept place to the next."""
 # In JSON text a quote inside of a string is escaped: these stand nowhere but as keys of the line.
 _DENY, _HOLD, _ERROR = b',"verdict":"deny"', b',"verdict":"hold"', b',"sqlstate":"'
-_MARKS: Final = frozenset({b"cancel", b"notice", b"session.end", b"recovered"})
+_MARKS: Final = frozenset({b"cancel", b"notice", b"hold", b"session.end", b"recovered"})
 _OFFSET: Final = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)|(\d+(?:\.\d+)?)(ms|s|m|h)")
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -54,8 +54,9 @@ class Tape:
             if self.length % STEP == 0 or self._first is None:
                 self._note(place, raw)
             if event == b"statement":
-                if _DENY in raw or _HOLD in raw:
+                if _DENY in raw:
                     self._refused.append(self.length)
+                if _DENY in raw or _HOLD in raw:
                     self._marks.append(self.length)
             elif event in _MARKS or (event == b"outcome" and _ERROR in raw):
                 self._marks.append(self.length)

@@ -93,6 +93,8 @@ def texts(of: Entry) -> list[str]:
             ]
         case events.Notice():
             return [event.text, event.sqlstate]
+        case events.HoldEvent():
+            return [event.hold, event.state, event.sql or "", event.reason, event.by]
         case events.SessionEnd():
             return [event.reason, event.detail or ""]
     return []
@@ -145,5 +147,5 @@ def summary(path: Path, keys: Sequence[Identity] = ()) -> Summary:
     return total
 
 
-REFUSED = frozenset({"deny", "hold"})
-"""Verdicts under which nothing went to the database."""
+REFUSED = frozenset({"deny"})
+"""Verdicts under which nothing went to the database. `hold` is that of what ran because somebody approved it."""

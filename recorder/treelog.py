@@ -90,6 +90,7 @@ class TreeLog:
     def _publish(self, node: NodeLog, place: _Place, origin: str, at: datetime) -> bytes:
         data = node.sealed_head(origin, self._frontier.size, self._frontier.root())
         files.make_folder(self._directory / FOLDER)
+        files.give(self._directory / FOLDER)
         _replace(self._directory / FOLDER / f"{at:%Y-%m-%d}", data)
         _replace(self._directory / CHECKPOINT, data)
         place.nodes = [one.hex() for one in self._frontier.nodes]
@@ -172,4 +173,5 @@ def _replace(file: Path, data: bytes) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+    files.give(new)
     new.replace(file)

@@ -69,7 +69,7 @@ def walk(
                 continue
             first, text = seen.lines + 1, lines[-1]
             seen.first = seen.first if seen.lines else lines[0]
-            hashes = None if each is not None or not order.expects(first) else _in_order(lines, first, seen.last)
+            hashes = None if each is not None or not order.expects(first) else in_order(lines, first, seen.last)
             if hashes is not None:
                 order.passed(len(lines))
                 seen.last = hashes[-1]
@@ -103,7 +103,7 @@ def _step(seen: Walk, order: "_Order", text: bytes, each: Callable[[int, bytes, 
     return seen.last
 
 
-def _in_order(lines: list[bytes], first: int, last: str) -> list[str] | None:
+def in_order(lines: list[bytes], first: int, last: str) -> list[str] | None:
     """The lines' hashes, if all of them are chained as we write them; compared all at once, since most are. What else
     is in a line, the next line's `prev` pins. None: look at each."""
     digits = len(str(first))

@@ -37,6 +37,7 @@ class Witness:
             file.write(note)
             file.flush()
             os.fsync(file.fileno())
+        files.give(new)
         new.replace(self._file)
 
     def _old(self) -> Checkpoint | None:

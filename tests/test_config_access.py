@@ -75,7 +75,10 @@ def test_what_is_said_is_read(tmp_path: Path) -> None:
         ("notify:\n  x: {webhook: 'ftp://a.example'}\n", 4, "https://"),
         ("notify:\n  x: {webhook: 'http://a.example/hook'}\n", 4, "https://"),
         ("notify:\n  x: {webhook: 'https://user:pw@a.example'}\n", 4, "secret"),
-        ("notify:\n  x: {command: [a], secret_env: A, secret_file: b}\n", 4, "secret"),
+        ("notify:\n  x: {webhook: 'https://a.example', secret_env: A, secret_file: b}\n", 4, "not both"),
+        ("notify:\n  x: {webhook: 'https://a.example/{secret}'}\n", 4, "needs a secret_env or secret_file"),
+        ("notify:\n  x: {command: [a], secret_env: A}\n", 4, "a command is given no secret"),
+        ("notify:\n  x: {command: [a], events: []}\n", 4, "notify.x.events"),
         ("notify:\n  x: {smtp: {host: h, from: a@b.example, to: []}}\n", 4, "notify.x.smtp.to"),
         (
             "notify:\n  x: {smtp: {host: h, tls: disable, from: a@b.example, to: [c], user: u}, secret_env: X}\n",

@@ -116,6 +116,17 @@ class Texts:
             raise AgreementError(f"{self.file(name)} cannot be read: {problem.strerror}") from None
         return self._text(name, data)
 
+    def missing(self, names: Iterable[str]) -> list[str]:
+        """Those of `names` that have no usable text."""
+        return [name for name in names if not self._usable(name)]
+
+    def _usable(self, name: str) -> bool:
+        try:
+            self.read(name)
+        except AgreementError:
+            return False
+        return True
+
     def _text(self, name: str, data: bytes) -> Text:
         if len(data) > LONGEST_TEXT:
             raise AgreementError(f"{self.file(name)} is longer than {LONGEST_TEXT >> 10} KiB")

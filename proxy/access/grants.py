@@ -203,12 +203,15 @@ class Grants:
             return {row["id"]: grant_of(row) for row in (await connection.execute(query)).mappings()}
 
     async def failing(self, id: str) -> str:
-        """Which prechecks of a grant did not hold when they were looked at last, and why; one line for people."""
+        """Which prechecks of a grant did not hold when they were looked at last, and why; one line for its client.
+
+        What programs and databases themselves said (after the colon) may hold addresses: it is for the owner.
+        """
         columns = tables.prechecks.c
         query = sa.select(columns.name, columns.why).where(columns.grant == id, sa.not_(columns.ok))
         async with self._store.read() as connection:
             rows = await connection.execute(query.order_by(columns.name))
-            return "; ".join(f"{row.name}: {row.why}" for row in rows)
+            return "; ".join(f"{row.name}: {row.why.partition(': ')[0]}" for row in rows)
 
     async def spent(self, id: str) -> tuple[int, int]:
         """Rows and bytes that a grant has taken so far."""

@@ -254,7 +254,7 @@ FROM pg_catalog.pg_stat_archiver a"""
 # Of a primary one row for each physical replica; of a replica one row for itself. Who may not see the state of a
 # replication sees nulls. Where everything received is replayed, and the receiver lives, the age says nothing.
 _LAG = """
-SELECT pg_catalog.format('%s (%s)', nullif(r.application_name, ''), r.client_addr) AS name, r.state,
+SELECT coalesce(nullif(r.application_name, ''), 'a replica') AS name, r.client_addr AS address, r.state,
   r.state IS NULL AS hidden, current_user::text AS asker,
   CASE WHEN r.replay_lsn = pg_catalog.pg_current_wal_lsn() THEN interval '0' ELSE r.replay_lag END AS lag,
   pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), r.replay_lsn)::bigint AS bytes
@@ -262,7 +262,7 @@ FROM pg_catalog.pg_stat_replication r LEFT JOIN pg_catalog.pg_replication_slots 
 WHERE NOT pg_catalog.pg_is_in_recovery() AND s.slot_type IS DISTINCT FROM 'logical'
   AND r.state IS DISTINCT FROM 'backup'
 UNION ALL
-SELECT 'this replica', NULL, false, current_user::text,
+SELECT 'this replica', NULL, NULL, false, current_user::text,
   CASE WHEN pg_catalog.pg_last_wal_receive_lsn() = pg_catalog.pg_last_wal_replay_lsn()
             AND EXISTS (SELECT FROM pg_catalog.pg_stat_wal_receiver) THEN interval '0'
        ELSE pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp() END, NULL

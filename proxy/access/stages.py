@@ -28,10 +28,6 @@ class Stages:
         self._clock = clock
         self._emit = emit
 
-    async def unfinished(self) -> list[Grant]:
-        """The grants that are not yet removed, and those that are and wait for a review, the oldest first."""
-        return await self.at("waiting", "active", "paused", "ended", "removed")
-
     async def at(self, *stages: Stage) -> list[Grant]:
         """The grants that are in one of these stages, the oldest first."""
         columns = tables.grants.c

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from proxy import catalog
 from proxy.access.evidence import Kept
-from proxy.access.model import Grant
+from proxy.access.model import Grant, pause
 from proxy.access.prechecks import Finding
 from proxy.access.removals import Proof
 from proxy.access.requests import Wish
@@ -145,6 +145,8 @@ def create(
         show_forms(console, form, cfg, grant, token)
 
     emit(data, output, table)
+    if grant.state(grant.created_at) == "paused":
+        warn(f"grant {grant.id} {pause(grant, grant.created_at)}")
     if cfg.listen.port == 0:
         warn("listen.port is 0: put in the port that `daypass serve` logged")
 

@@ -39,7 +39,7 @@ NOUNS = {
     "person": "Disable and enable people.",
     "notify": "Who is told of steps; try whether it reaches them.",
     "session": "Who is and was connected.",
-    "recording": "Verify, replay and export recordings.",
+    "recording": "Verify, replay, search, export and report recordings.",
     "evidence": "One archive for one grant, which proves itself.",
     "state": "Back up the state, and restore it.",
     "clock": "The time that grants begin and end by.",

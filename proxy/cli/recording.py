@@ -26,7 +26,7 @@ from recorder.stored import BrokenError, Identity, SealedError
 from recorder.targets import Target, recording_file, resolve
 from recorder.verify import Report, verify
 
-app = typer.Typer(help="Verify, replay and export recordings.", no_args_is_help=True)
+app = typer.Typer(help="Verify, replay, search, export and report recordings.", no_args_is_help=True)
 
 _FORMATS = "jsonl: its lines as they are; " + "; ".join(f"{name}: {what}" for name, (what, _) in FORMATS.items()) + "."
 

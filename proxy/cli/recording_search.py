@@ -15,7 +15,7 @@ import typer
 
 from proxy.cli.identity import IdentityOption, identities
 from proxy.cli.options import ConfigOption, OutputOption, load_config
-from proxy.cli.output import UNREACHABLE, USAGE, emit, fail, note, stderr
+from proxy.cli.output import UNREACHABLE, USAGE, emit, fail, note
 from proxy.cli.period import SinceOption, UntilOption, moment
 from recorder import search, search_feed, show_search
 from recorder.search import Query, QuerySyntaxError
@@ -138,10 +138,12 @@ def recordings(folder: Path | None, config: Path) -> Path:
 
 
 def _progress(what: str) -> search_feed.Progress:
-    """On a terminal, how far a long reading is."""
+    """On a terminal, how far a long reading is; the line is gone when it is done."""
 
     def say(statements: int, left: int) -> None:
         if sys.stderr.isatty():
-            stderr().print(f"{what}: {statements:,} statements, {left:,} recordings left", end="\r")
+            shown = f"{what}: {statements:,} statements, {left:,} recordings left" if left else ""
+            sys.stderr.write(f"\r\x1b[2K{shown}")
+            sys.stderr.flush()
 
     return say

@@ -66,6 +66,8 @@ def with_access(cfg: Config, action: Callable[[Access], Awaitable[T]]) -> T:
             identity, _ = await store.identity()
             emit = teller(cfg.recording.dir, clock.now, where(), identity)
             groups = cfg.people.groups
+            identity, _ = await store.identity()
+            emit = teller(cfg.recording.dir, clock.now, where(), installation=identity)
             access = Access(
                 config=cfg,
                 store=store,

@@ -106,7 +106,7 @@ class Stage:
             self.postgres.start()
             done(f"Postgres {self._version()}, a real server, on 127.0.0.1:{self.postgres.port}")
         with self._timed() as done:
-            rows = self._load()
+            rows = load(self.postgres, self._password)
             done(f"sample data: {rows:,} rows of a web shop, and salaries that no vendor should see")
         with self._timed() as done:
             home = Path(tempfile.mkdtemp(prefix="daypass-demo-"))
@@ -123,26 +123,12 @@ class Stage:
         yield lambda text: self._tell(text, time.monotonic() - began)
 
     def _superuser(self, dbname: str) -> Any:
-        try:
-            import psycopg  # noqa: PLC0415 - only the demo needs it; it is no part of a plain installation
-        except ImportError as error:
-            raise ServedError("the demonstration needs a client library: pip install 'daypass[demo]'") from error
-        return psycopg.connect(self.postgres.dsn(dbname), autocommit=True)
+        return superuser(self.postgres, dbname)
 
     def _version(self) -> str:
         with self._superuser("postgres") as conn:
             row = conn.execute("show server_version").fetchone()
         return str(row[0]).split()[0] if row else ""
-
-    def _load(self) -> int:
-        with self._superuser("postgres") as conn:
-            conn.execute(f"create role {ADMIN} login createrole password '{self._password}'")
-            conn.execute(f"create database {DATABASE}")
-            conn.execute(f"grant create on database {DATABASE} to {ADMIN}")
-        with self._superuser(DATABASE) as conn:
-            conn.execute(_resource("data.sql"))
-            row = conn.execute(ROWS).fetchone()
-        return int(row[0]) if row else 0
 
     def _configure(self, folder: Path) -> None:
         """`daypass init` makes keys and certificate; the database and the policy are the demonstration's."""
@@ -163,6 +149,27 @@ class Stage:
         for example in (folder / "policies").glob("*.yaml"):
             example.unlink()
         (folder / "policies" / f"{POLICY}.yaml").write_bytes(_resource(f"{POLICY}.yaml"))
+
+
+def superuser(postgres: PostgresServer, dbname: str) -> Any:
+    """A connection that may everything, past daypass. Raises ServedError without a client library."""
+    try:
+        import psycopg  # noqa: PLC0415 - only the demo needs it; it is no part of a plain installation
+    except ImportError as error:
+        raise ServedError("the demonstration needs a client library: pip install 'daypass[demo]'") from error
+    return psycopg.connect(postgres.dsn(dbname), autocommit=True)
+
+
+def load(postgres: PostgresServer, password: str) -> int:
+    """The sample data, and the role that makes roles, with this password; returns how many rows there are."""
+    with superuser(postgres, "postgres") as conn:
+        conn.execute(f"create role {ADMIN} login createrole password '{password}'")
+        conn.execute(f"create database {DATABASE}")
+        conn.execute(f"grant create on database {DATABASE} to {ADMIN}")
+    with superuser(postgres, DATABASE) as conn:
+        conn.execute(_resource("data.sql"))
+        row = conn.execute(ROWS).fetchone()
+    return int(row[0]) if row else 0
 
 
 def _resource(name: str) -> bytes:

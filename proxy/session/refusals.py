@@ -191,7 +191,7 @@ TABLE: Final[dict[str, Kind]] = {
     "agreement": Kind(
         "57P01",
         "FATAL",
-        "daypass: grant {grant} needs {names} accepted: its text is new",
+        "daypass: grant {grant} needs {names} accepted first: it is new, or newly asked for",
         "connect again: the next session shows it and takes your signature",
     ),
     "signed": Kind(

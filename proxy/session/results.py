@@ -43,6 +43,8 @@ STREAMED: Final = 64 * 1024
 LONGEST_READ: Final = 4096
 """Of an ErrorResponse longer than STREAMED, this much is read: it begins with severity and SQLSTATE."""
 LONGEST_TAG: Final = 1024
+TORN: Final = "…\0\0".encode()
+"""Ends a list of fields that is cut in the middle of one."""
 
 INTO_COPY: Final = "the client sent a statement where the data of COPY from stdin belongs"
 FIXED_SETTINGS: Final = {"client_encoding": "UTF8", "standard_conforming_strings": "on"}
@@ -209,13 +211,13 @@ class Results:
             self._notified(body)
         return None
 
-    def _notice(self, body: bytes) -> bytes | None:
-        """A notice, recorded as the client reads it."""
+    def _notice(self, body: bytes, *, torn: bool = False) -> bytes | None:
+        """A notice, recorded as the client reads it; of a `torn` one there is only the beginning."""
         talk = self._talk
         entries = talk.ledger.entries
         veiled = bool(entries) and _veiled(entries[0])
         told = scrub(body, notice=True) if veiled else body
-        talk.note(talk.told(told))
+        talk.note(talk.told(told + TORN if torn else told))
         return build.message(b"N", told) if veiled else None
 
     def _notified(self, body: bytes) -> None:
@@ -248,7 +250,7 @@ class Results:
         if status == IDLE and talk.names.portals and not talk.ledger.entries:
             talk.names.end_transaction()
 
-    def _error(self, body: bytes) -> bytes | None:
+    def _error(self, body: bytes, *, torn: bool = False) -> bytes | None:
         talk = self._talk
         gone = talk.ledger.error()
         judgement = gone[0].judgement if gone else None
@@ -257,7 +259,7 @@ class Results:
             told = scrub(body) if judgement.veiled else body
             if judgement.edits:
                 told = upstream.move_position(told, judgement.client_position)
-        found = talk.told(told)
+        found = talk.told(told + TORN if torn else told)
         if found.fatal:
             self.fatal = found
         recorded = self._failed(gone, found)
@@ -355,9 +357,9 @@ class Results:
         """The first part of a message that is too long to hold; what goes to the client in place of all of it."""
         ledger = self._talk.ledger
         if kind == framing.ERROR:
-            return self._error(data[pos + HEADER : end])
+            return self._error(data[pos + HEADER : end], torn=True)
         if kind == framing.NOTICE:
-            return self._notice(data[pos + HEADER : end])
+            return self._notice(data[pos + HEADER : end], torn=True)
         if kind == framing.NOTIFICATION:
             return None
         if kind not in b"DdTtV":

@@ -47,7 +47,8 @@ async def pending(desk: Desk, grant: Grant) -> list[Text]:
         texts = await desk.agreements.pending(grant.person, names)
     except AgreementError as problem:
         log.error("agreement_missing", grant=grant.id, reason=str(problem))
-        raise LoginRefused(refusal("agreement missing", grant=grant.id, names=", ".join(names)), str(problem)) from None
+        missing = ", ".join(desk.agreements.texts.missing(names))
+        raise LoginRefused(refusal("agreement missing", grant=grant.id, names=missing), str(problem)) from None
     await desk.agreements.keep(texts)
     return texts
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -26,6 +26,10 @@ from proxy.config import Config, format_duration
 from proxy.session.checking import Checking
 
 log = structlog.get_logger()
+
+
+REMIND_EVERY: Final = 10.0
+"""Seconds between two looks for reviews that are overdue; there may be thousands of them."""
 
 
 class Steward:
@@ -52,6 +56,7 @@ class Steward:
         self._gone: dict[str, float] = {}
         """Since when the policy of a grant is gone."""
         self._reminded: set[str] = set()
+        self._remind_at = 0.0
         self._grants = Grants(store, clock, emit)
         self._people = People(store, clock, emit)
         self._reviews = Reviews(store, clock, emit)
@@ -70,8 +75,10 @@ class Steward:
         for grant in grants:
             await self._look_at(grant)
         await self._look_at_policies(grants)
-        for grant in await self._reviews.overdue():
-            await self._remind(grant)
+        if self._clock.monotonic() >= self._remind_at:
+            for grant in await self._reviews.overdue():
+                await self._remind(grant)
+            self._remind_at = self._clock.monotonic() + REMIND_EVERY
 
     async def _look_at_policies(self, grants: list[Grant]) -> None:
         """Ends the grants whose policy is gone for good."""

@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from msgspec.structs import replace
+
 from proxy.policy.judge import Judges
 from proxy.policy.judgement import Judgement, Statement
 from proxy.session.budget import FREE, Ended, Meter, Spent
@@ -366,27 +368,30 @@ class Talk:
             tag = None if tag is None else tag.rstrip("0123456789 ")
         self.rows += entry.rows
         self.octets += entry.octets
-        self.recording.append(
-            events.Outcome(
-                n=n,
-                rows=entry.rows,
-                bytes=entry.octets,
-                ms=round((now - entry.started) * 1000, 3),
-                sqlstate=sqlstate,
-                tag=tag,
-                counted=self.counted,
-                first_ms=round((entry.first - entry.started) * 1000, 3) if entry.first else None,
-                plan_cost=self.planned.pop(n, None) if self.planned else None,
-                digest=self.shown.ended(n) if self.shown is not None else None,
-                error=told.text if told is not None else "",
-                detail=told.detail if told is not None else "",
-                hint=told.hint if told is not None else "",
-                position=told.position or None if told is not None else None,
-            )
-        )
+        ms = round((now - entry.started) * 1000, 3)
+        rows, octets = entry.rows, entry.octets
+        event = events.Outcome(n=n, rows=rows, bytes=octets, ms=ms, sqlstate=sqlstate, tag=tag)
+        if entry.first or told is not None or self.shown is not None or self.planned or not self.counted:
+            event = self._more(event, entry, told)
+        self.recording.append(event)
         entry.rows = entry.octets = 0
         entry.first = 0.0
         entry.started = self.active = now
+
+    def _more(self, event: events.Outcome, entry: Owed, told: Report | None) -> events.Outcome:
+        """An outcome with what most have nothing of."""
+        n = event.n
+        return replace(
+            event,
+            counted=self.counted,
+            first_ms=round((entry.first - entry.started) * 1000, 3) if entry.first else None,
+            plan_cost=self.planned.pop(n, None) if self.planned else None,
+            digest=self.shown.ended(n) if self.shown is not None else None,
+            error=told.text if told is not None else "",
+            detail=told.detail if told is not None else "",
+            hint=told.hint if told is not None else "",
+            position=(told.position or None) if told is not None else None,
+        )
 
     def fail(self, entry: Owed, sqlstate: str, told: Report | None = None) -> bool:
         """Every statement of `entry` that has not ended yet ends with `sqlstate`, the first of them with the error that

@@ -69,6 +69,9 @@ class Timekeeper:
 
     async def _keep(self) -> None:
         now = self._clock.monotonic()
-        if now - self._kept >= KEEP_EVERY and self._registry.commons.leads():
+        if now - self._kept < KEEP_EVERY:
+            return
+        if self._registry.commons.leads():
             await self._facts.keep(self._clock.now(), now, self._boot)
-            self._kept = now
+        self._accepted = (await self._facts.read()).accepted  # what was accepted before a step is not for it
+        self._kept = now

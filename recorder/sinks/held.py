@@ -24,6 +24,7 @@ def keep(directory: Path, id_: str, plain: Path) -> None:
         return
     folder = directory / cursor.FOLDER / FOLDER
     files.make_folder(folder)
+    files.give(folder)
     seen = (directory / files.NODE).stat().st_size
     with contextlib.suppress(FileExistsError):
         os.link(plain, folder / f"{seen}@{id_}.jsonl")

@@ -83,6 +83,7 @@ async def test_texts_that_cannot_be(folder: Path, name: str, data: bytes | None,
     with pytest.raises(AgreementError) as caught:
         Texts(folder).read(name)
     assert why in str(caught.value)
+    assert Texts(folder).missing(["nda", name]) == [name]
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,10 @@ from proxy.clock import SystemClock
 from recorder.events import Outcome, SessionEnd, SessionStart, Statement
 from recorder.forms import Form
 from recorder.journal import Recorder, Recording, Turns
+from recorder.pack import Form as PackedForm
+from recorder.pack import Packer
 from recorder.verify import verify
+from tests.bench import record_read
 
 SQL = "SELECT abalance FROM pgbench_accounts WHERE aid = $1"
 MIB = 1 << 20
@@ -33,12 +36,15 @@ MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How much is done. `count` statements, `seconds` for each group, `mib` in the recording that is sealed."""
+    """How much is done. `count` statements, `seconds` for each group, `mib` in the recording that is sealed,
+    `events` in the one that is jumped in, `statements` in the search index."""
 
     count: int = 20_000
     seconds: float = 2.0
     mib: int = 1024
     sessions: tuple[int, ...] = (1, 16, 200)
+    events: int = 1_000_000
+    statements: int = 1_000_000
 
 
 USUAL = Options()
@@ -186,9 +192,33 @@ def big(folder: Path, options: Options) -> Iterator[Row]:
     assert report.ok
     yield Row("verify", options.mib * MIB / 1e6 / took, "MB/s")
     yield Row("verify", 2 * n / took, "lines/s")
+    yield from _stored(folder, n)
 
 
-FIGURES: dict[str, Figures] = {"way": on_the_way, "groups": groups, "big": big}
+def _stored(folder: Path, statements: int) -> Iterator[Row]:
+    """The same recording compressed, as a server does it a minute later."""
+    began = time.perf_counter()
+    (done,) = Packer(folder, PackedForm(), SystemClock().now).round()
+    took = time.perf_counter() - began
+    yield Row("bytes per statement, sealed", done.plain_bytes / statements, "bytes")
+    yield Row("bytes per statement, stored (zstd)", done.bytes / statements, "bytes")
+    yield Row("storing (in a thread)", done.plain_bytes / 1e6 / took, "MB/s")
+    began = time.perf_counter()
+    assert verify(folder).ok
+    yield Row("verify stored", done.plain_bytes / 1e6 / (time.perf_counter() - began), "MB/s of what it holds")
+
+
+def jumps(folder: Path, options: Options) -> Iterator[Row]:
+    """Replay: places all over a long recording."""
+    return (Row(*figure) for figure in record_read.seeking(folder, options.events))
+
+
+def searches(folder: Path, options: Options) -> Iterator[Row]:
+    """The search index: made, and asked."""
+    return (Row(*figure) for figure in record_read.searching(folder, options.statements))
+
+
+FIGURES: dict[str, Figures] = {"way": on_the_way, "groups": groups, "big": big, "jumps": jumps, "search": searches}
 """What can be asked for by name, in the order of the table."""
 
 
@@ -209,10 +239,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=USUAL.seconds, help="for each group commit")
     parser.add_argument("--mib", type=int, default=USUAL.mib, help="size of the recording that is sealed and verified")
     parser.add_argument("--sessions", default="1,16,200")
+    parser.add_argument("--events", type=int, default=USUAL.events, help="in the recording that is jumped in")
+    parser.add_argument("--statements", type=int, default=USUAL.statements, help="in the search index")
     parser.add_argument("--dir", type=Path, help="where the disk is that is to be measured")
     parser.add_argument("--json", type=Path, help="also write all rows to this file")
     asked = parser.parse_args()
-    options = Options(asked.count, asked.seconds, asked.mib, tuple(map(int, asked.sessions.split(","))))
+    sessions = tuple(map(int, asked.sessions.split(",")))
+    options = Options(asked.count, asked.seconds, asked.mib, sessions, asked.events, asked.statements)
     rows: list[Row] = []
     for name in asked.figures.split(","):
         with tempfile.TemporaryDirectory(prefix="daypass-record-", dir=asked.dir) as folder:

@@ -1,9 +1,8 @@
 """`make bench-revoke`: how long after `daypass grant revoke` a vendor's session is closed.
 
 A hundred sessions of ten grants over two workers on a real server, one in ten of them in the middle of a statement;
-each grant is revoked by the real command. Time runs from the moment that the revocation is stored (which is when the
-command can say so) to the end of the connection as the client sees it. It exits with 1 where the 99th percentile is
-over 1 s.
+each grant is revoked by the real command. Time runs from the commit of the revocation, before which nobody can know of
+it, to the end of the connection as the client sees it. It exits with 1 where the 99th percentile is over 1 s.
 """
 
 from __future__ import annotations
@@ -60,24 +59,27 @@ async def ended(reader: asyncio.StreamReader) -> float:
     return time.time()
 
 
-async def revoked(served: Served, grant: str) -> tuple[float, float]:
-    """Revoke by the command: when it was started, and when the revocation was stored."""
+async def revoked(served: Served, grant: str) -> tuple[float, float, float]:
+    """Revoke by the command: when it was started, the time of the revocation, and when others could see it."""
     began = time.time()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "proxy.cli.main", "-c", str(served.config), "grant", "revoke", grant),
         *("--reason", "benchmark", "-o", "json"),
         stdout=asyncio.subprocess.DEVNULL,
     )
-    assert await process.wait() == 0
+    text = None
     with sqlite3.connect(served.config.parent / "state.db") as state:
-        (text,) = state.execute("select revoked_at from grants where id = ?", [grant]).fetchone()
-    return began, datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+        while text is None:
+            await asyncio.sleep(0.005)
+            (text,) = state.execute("select revoked_at from grants where id = ?", [grant]).fetchone()
+    seen = time.time()
+    assert await process.wait() == 0
+    return began, datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp(), seen
 
 
-async def run(served: Served, grants: int, each: int) -> tuple[list[float], list[float]]:
-    """Seconds from the store, and from the start of the command, for every session."""
-    stored: list[float] = []
-    typed: list[float] = []
+async def run(served: Served, grants: int, each: int) -> dict[str, list[float]]:
+    """Seconds for every session, from each of the three moments."""
+    found: dict[str, list[float]] = {"its time in the record": [], "its commit": [], "the command's start": []}
     made = [
         served.grant(
             person=f"p{n}@example.com", vendor="b", database="bench", policy="bench", length="2h", reason="benchmark"
@@ -90,13 +92,13 @@ async def run(served: Served, grants: int, each: int) -> tuple[list[float], list
     ]
     for grant, group in zip(made, groups, strict=True):
         waiting = [asyncio.ensure_future(ended(reader)) for reader, _ in group]
-        began, at = await revoked(served, grant["grant"])
+        began, at, seen = await revoked(served, grant["grant"])
         for end in await asyncio.wait_for(asyncio.gather(*waiting), 30):
-            stored.append(end - at)
-            typed.append(end - began)
+            for name, since in zip(found, (at, seen, began), strict=True):
+                found[name].append(end - since)
         for _, writer in group:
             writer.close()
-    return sorted(stored), sorted(typed)
+    return {name: sorted(seconds) for name, seconds in found.items()}
 
 
 def main() -> int:
@@ -108,17 +110,18 @@ def main() -> int:
         served = configured(server.port, server.password, server.user, Path(folder), workers=2)
         try:
             served.start(120)
-            stored, typed = uvloop.run(run(served, options.grants, options.each))
+            measured = uvloop.run(run(served, options.grants, options.each))
         finally:
             served.close()
     table = Table(box=None, pad_edge=False)
     for column in ("from", "sessions", "median", "p99", "longest"):
         table.add_column(column, no_wrap=True)
-    for what, found in (("stored", stored), ("the command's start", typed)):
+    for what, found in measured.items():
         p99 = found[min(len(found) - 1, len(found) * 99 // 100)]
         cells = [f"{seconds:.3f} s" for seconds in (found[len(found) // 2], p99, found[-1])]
         table.add_row(what, str(len(found)), *cells)
     Console(width=100, highlight=False).print(table)
+    stored = measured["its commit"]
     kept = stored[min(len(stored) - 1, len(stored) * 99 // 100)] <= 1.0
     print("p99 of at most 1 s:", "ok" if kept else "NOT KEPT")
     return 0 if kept else 1

@@ -8,14 +8,26 @@ from pathlib import Path
 from rich.console import Console
 
 from tests.bench.record import FIGURES, Options, Row, report
+from tests.bench.record_read import QUERIES
 
-SMALL = Options(count=400, seconds=0.05, mib=1, sessions=(1, 3))
+SMALL = Options(count=400, seconds=0.05, mib=1, sessions=(1, 3), events=600, statements=400)
 
 
 def test_every_figure_is_measured(tmp_path: Path) -> None:
     rows = [row for name, figures in FIGURES.items() for row in figures(tmp_path / name, SMALL)]
     units = [row.unit for row in rows]
-    assert units == ["B", "µs", "µs", *["statements/s", "syncs/s", "µs"] * 2, "ms", "ms", "MB/s", "lines/s"]
+    assert units == [
+        "B",
+        "µs",
+        "µs",
+        *(["statements/s", "syncs/s", "µs"] * 2),
+        "ms",
+        "ms",
+        "MB/s",
+        "lines/s",
+        *("s", "ms", "ms", "statements/s", "B/statement"),
+        *(["ms"] * len(QUERIES)),
+    ]
     assert all(row.figure > 0 for row in rows)
     statements, syncs = (
         next(row.figure for row in rows[6:] if row.unit == unit) for unit in ("statements/s", "syncs/s")

@@ -1,4 +1,4 @@
-"""proxy/cli/recording_keep.py: arguments, exit codes and what is printed; the recorder's own tests say what is done."""
+"""proxy/cli/recording_keep.py, proxy/cli/identity.py: arguments, exit codes and what is printed; not what is done."""
 
 import json
 import shutil

@@ -31,6 +31,7 @@ def signing_house(folder: Path, server: PostgresServer) -> House:
         publish(house, name, NDA)
         house.write_policy(name, policy(name, name))
     (house.folder / "agreements" / "missing.md").unlink()
+    house.write_policy("missing", policy("missing", "nda", "missing"))
     house.write_policy("both", policy("both", "nda", "terms"))
     limits = "limits: {statement_timeout: 20s, transaction: 5m"
     house.write_policy("narrow", policy("narrow", "nda").replace(limits, limits + ", sessions: 1, idle: 1s"))

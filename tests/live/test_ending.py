@@ -14,6 +14,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -214,3 +215,24 @@ def test_no_token_in_logs_records_arguments(crew: House) -> None:
             continue
     for token in (login[1], minted):
         assert token.encode() not in said
+
+
+def test_a_disabled_person_is_out_within_a_second(crew: House) -> None:
+    login = crew.grant(person="Lee Vendor")
+    first, second = Raw(crew.port, timeout=60), Raw(crew.port, timeout=60)
+    with first.login(login) as one, second.login(login) as other, ThreadPoolExecutor(2) as pool:
+
+        def out(raw: Raw) -> float:
+            assert b"was revoked" in raw.until("E")[-1][1]
+            return time.time()
+
+        waiting = [pool.submit(out, raw) for raw in (one, other)]
+        done = daypass(crew, "person", "disable", "LEE vendor", "--reason", "left", "--by", "olga", "-o", "json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["grants"] == [login[0]]
+        with sqlite3.connect(crew.folder / "state.db") as state:
+            (text,) = state.execute("select disabled_at from people where key = 'lee vendor'").fetchone()
+        since = datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+        assert max(one.result(10) for one in waiting) - since < 2, "a second, and what a busy machine adds"
+    with pytest.raises(psycopg.OperationalError, match="LEE vendor was disabled: left"):
+        psycopg.connect(crew.dsn(login))

@@ -1,7 +1,7 @@
 """Coming in: TLS, start-up, tokens, and every reason for a no, with real clients and byte by byte.
 
-Covers proxy/session/opening.py, proxy/session/login.py, proxy/session/channel.py, proxy/server/listener.py,
-proxy/server/channel.py and proxy/server/tls.py.
+Covers proxy/session/opening.py, proxy/session/beginning.py, proxy/session/login.py, proxy/session/channel.py,
+proxy/server/listener.py, proxy/server/channel.py and proxy/server/tls.py.
 """
 
 from __future__ import annotations

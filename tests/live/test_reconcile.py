@@ -1,4 +1,7 @@
-"""`daypass recording reconcile` with real logs of a real Postgres, csvlog and jsonlog, and somebody who goes around."""
+"""`daypass recording reconcile` with real logs of a real Postgres, csvlog and jsonlog, and somebody who goes around.
+
+Covers proxy/cli/recording_reconcile.py.
+"""
 
 from __future__ import annotations
 

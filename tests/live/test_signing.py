@@ -169,7 +169,7 @@ def test_a_new_text_ends_open_sessions_and_asks_again(house: House) -> None:
         assert all(conn.execute("select 1") for _ in until(1.5, 0.3)), "a text that is gone asks nothing new"
         publish(house, "renewed", NDA.replace("3", "4"))
         with pytest.raises(
-            psycopg.errors.AdminShutdown, match=r"needs renewed \(version 4\) accepted: its text is new"
+            psycopg.errors.AdminShutdown, match=r"needs renewed \(version 4\) accepted first: it is new"
         ):
             keep_asking(conn, "select 1")
     with connect(house, login) as conn, pytest.raises(psycopg.errors.InsufficientPrivilege):

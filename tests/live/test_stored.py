@@ -30,7 +30,7 @@ def daypass(house: House, *words: str | Path) -> Any:
 
 def test_what_was_sealed_is_encrypted_and_nobody_is_disturbed(make_house: Callable[..., House]) -> None:
     key = pyrage.x25519.Identity.generate()
-    house = make_house(recording={"recipients": [str(key.to_public())]}, workers=2)
+    house = make_house(recording={"recipients": [str(key.to_public())]})
     (house.folder / "key.txt").write_text(f"{key}\n")
     house.start()
     login = house.grant()

@@ -109,6 +109,24 @@ def test_a_longest_that_got_shorter_ends_the_grant(make_house: Callable[..., Hou
         psycopg.connect(house.dsn(login))
 
 
+def test_at_its_end_what_runs_is_cancelled_and_sessions_close_within_a_second(make_house: Callable[..., House]) -> None:
+    house = make_house().start()
+    before = datetime.now(UTC)
+    login = house.grant(seconds=5)
+    after = datetime.now(UTC)
+    with Raw(house.port, timeout=15) as idle, Raw(house.port, timeout=15) as busy:
+        idle.login(login)
+        busy.login(login)
+        busy.send(build.query(ENDLESS))
+        for raw in (idle, busy):
+            assert b"has expired" in raw.until("E")[-1][1]
+            assert datetime.now(UTC) >= before + timedelta(seconds=5)
+            late = (datetime.now(UTC) - after).total_seconds() - 5
+            print(f"closed {late:.3f} s after its end")
+            assert late < 1
+    assert not still_runs(house)
+
+
 @pytest.mark.slow
 def test_at_the_end_of_hours_sessions_close_within_a_second_and_the_role_may_not_log_in(
     make_house: Callable[..., House], pg: PostgresServer

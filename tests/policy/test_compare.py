@@ -102,6 +102,8 @@ SETTINGS = [
     ("approvals: {count: 1, from: [a]}", "approvals: {count: 1, from: [b]}",
      "changes approvals: from b; it was from a"),
     ("", "greeting: false", "changes greeting: off; it was on"),
+    ("", "recording: {results: full}", "changes recording.results: full; it was as config.yaml says"),
+    ("recording: {literals: drop}", "", "changes recording.literals: as config.yaml says; it was drop"),
     ("", "mode: observe", "allows mode: observe: everything; it is recorded, and nothing is refused"),
     ("mode: observe", "", "refuses mode: enforce: whatever the policy does not name"),
 ]  # fmt: skip

@@ -4,6 +4,7 @@ import queue
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from recorder.events import Outcome, SessionEnd, SessionStart, Statement
 from recorder.journal import Recorder, Recording, Turns
@@ -49,8 +50,8 @@ class Hand:
         self.until(lambda: not (group._busy or group._asked))
 
 
-def start(session: str = "s-1", **changes: str | None) -> SessionStart:
-    facts: dict[str, str | None] = {
+def start(session: str = "s-1", **changes: Any) -> SessionStart:
+    facts: dict[str, Any] = {
         "session": session,
         "grant": "g-7k3m9x2q",
         "person": "jane",
@@ -63,7 +64,7 @@ def start(session: str = "s-1", **changes: str | None) -> SessionStart:
         "application_name": "psql",
         "tls": "TLSv1.3",
     }
-    return SessionStart(**{**facts, **changes})  # type: ignore[arg-type]
+    return SessionStart(**{**facts, **changes})
 
 
 def statement(n: int = 1, sql: str = "select 1", *, verdict: str = "allow", rule: str | None = None) -> Statement:

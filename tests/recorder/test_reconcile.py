@@ -111,7 +111,7 @@ def test_pgaudit_alone() -> None:
 
 def test_what_a_recording_says_was_sent(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, now=Ticker())
-    recording = recorder.open("s-1", start("s-1", upstream_pid=7))  # type: ignore[arg-type]
+    recording = recorder.open("s-1", start("s-1", upstream_pid=7))
     for n, (text, verdict, protocol) in enumerate(
         [
             ("select 1 ", "allow", "simple"),

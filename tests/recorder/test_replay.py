@@ -45,7 +45,7 @@ policy vendor-readonly abababababab, started 2026-11-23 09:00:00 UTC
 [0:00:03.000] app=> copy (select 1) to stdout
               COPY 1000 · 12,000 B · 9.0 ms
 [0:00:03.500] app=> select pg_sleep(1)
-              ✗ HELD by rule plan: too dear
+              held, and approved: too dear
 [0:00:03.750] app=> select ssn
               would be refused by rule column: hidden
 [0:00:04.000] app=> begin
@@ -235,3 +235,22 @@ def test_results_as_psql_shows_them(tmp_path: Path) -> None:
     assert "149 rows · 10 B · 0.1 ms" in lines
     assert "(a row too long to be shown)" in lines
     assert "5 rows · 1 of them recorded · 0.1 ms" in lines
+
+
+def test_holds_and_sessions_that_only_sign(tmp_path: Path) -> None:
+    from recorder.events import HoldEvent
+
+    scene: list[Event] = [
+        HoldEvent(hold="h-1", state="waiting", sql="select \x1b", rule="plan", reason="too dear"),
+        HoldEvent(hold="h-1", state="denied", by="ops"),
+    ]
+    lines = show(record(tmp_path, scene)).splitlines()
+    assert lines[-3:] == [
+        "[0:00:00.500] hold h-1 waiting (rule plan): too dear",
+        r"              select \x1b",
+        "[0:00:00.750] hold h-1 denied by ops",
+    ]
+    recorder = Recorder(tmp_path, now=Ticker())
+    recording = recorder.open("s-2", start("s-2", signing=["nda-2026"]))
+    recorder.close()
+    assert "to sign: nda-2026" in show(recording.path)

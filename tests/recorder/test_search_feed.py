@@ -146,19 +146,45 @@ def test_it_is_private_and_verify_does_not_mind_it(tmp_path: Path) -> None:
     assert files.session_files(tmp_path) == ["2026/11/s-1.jsonl"]
 
 
-def test_a_reader_goes_on_while_it_is_rebuilt(tmp_path: Path) -> None:
+def test_an_index_is_not_replaced_under_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sealed(tmp_path)
     search_feed.update(tmp_path)
-    db = search_store.connect(search_store.place(tmp_path), create=False)
+    path = search_store.place(tmp_path)
+    with search_store.asking(path), search_store.asking(path):
+        monkeypatch.setattr(search_store, "PATIENCE", 0.01)
+        with pytest.raises(SearchIndexError, match="is being searched"):
+            search_feed.rebuild(tmp_path)
+        assert len(found(tmp_path)) == 2
     assert search_feed.rebuild(tmp_path).statements == 2
-    assert db.execute("select count(*) from statement").fetchone() == (2,)
-    db.close()
     assert len(found(tmp_path)) == 2
     recorder = Recorder(tmp_path, now=Ticker())
     play(recorder, "s-2").close(end())
     recorder.close()
     search_feed.update(tmp_path)
     assert len(found(tmp_path)) == 4
+
+
+def test_huge_statements_are_not_held_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search_feed, "HELD", 1000)
+    recorder = Recorder(tmp_path, now=Ticker())
+    recording = recorder.open("s-1", start())
+    for n in range(1, 20):
+        recording.append(statement(n, f"select {n}, '{'x ' * 300}'"))
+        recording.append(outcome(n))
+    recorder.close()
+    batches: list[int] = []
+    search_feed.update(tmp_path, progress=lambda statements, _: batches.append(statements))
+    assert len(batches) > 9
+    hits = everything(tmp_path, text="select")
+    assert [hit["n"] for hit in hits] == list(range(19, 0, -1))
+    assert all(hit["rows"] == 1 for hit in hits)
+    recorder = Recorder(tmp_path, now=Ticker())
+    recording = recorder.open("s-2", start())
+    recording.append(statement(1, "select '" + "y" * 5000 + " tail_word'"))
+    recorder.close()
+    search_feed.update(tmp_path)
+    (hit,) = everything(tmp_path, text="tail_word")
+    assert (len(hit["sql"]), hit["cut"]) == (1000, True)
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:

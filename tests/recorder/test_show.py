@@ -1,8 +1,10 @@
 """What people read after a command."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
+from msgspec import structs
 from rich.console import Console
 
 from recorder import index, show, timeline
@@ -76,3 +78,9 @@ def test_one_session(tmp_path: Path) -> None:
     assert "policy     vendor-readonly abababababab" in text
     assert "statements 2 (0 refused, 0 failed)" in text
     assert f"recording  {path}" in text
+    assert "signing" not in text
+    total = timeline.summary(path)
+    assert total.start is not None
+    total = replace(total, start=structs.replace(total.start, signing=["nda 60cc66"]))
+    show.session(to, index.find(tmp_path, "s-1"), total)
+    assert "signing    nda 60cc66" in out.getvalue()

@@ -89,7 +89,7 @@ def test_a_damaged_one_is_an_error_and_never_a_shorter_one(tmp_path: Path, name:
     harms: list[Callable[[], int]] = [
         lambda: path.write_bytes(data[: len(data) // 2] + b"!!" + data[len(data) // 2 + 2 :])
     ]
-    if name.endswith(".age"):  # zstd tells a cut one by its checksum only, and so its seal has to
+    if name.endswith(".age"):
         harms.append(lambda: path.write_bytes(data[:-10]))
         harms.append(lambda: path.write_bytes(data[:100]))
     for harm in harms:
@@ -97,6 +97,15 @@ def test_a_damaged_one_is_an_error_and_never_a_shorter_one(tmp_path: Path, name:
         with pytest.raises((BrokenError, SealedError)), stored.reading(path, [KEY]) as file:
             for _ in file:
                 pass
+
+
+@pytest.mark.parametrize("name", ["s-1.jsonl.zst", "s-1.jsonl.zst.age"])
+@pytest.mark.parametrize("cut", [40, 5_000, 30_000])
+def test_one_that_was_cut_off_is_no_shorter_one(tmp_path: Path, name: str, cut: int) -> None:
+    path = make(tmp_path, name)
+    path.write_bytes(path.read_bytes()[:-cut])
+    with pytest.raises(BrokenError), stored.reading(path, [KEY]) as file:
+        list(file)
 
 
 def test_the_standard_tools_read_it(tmp_path: Path) -> None:

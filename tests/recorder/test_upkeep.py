@@ -1,15 +1,17 @@
 """recorder/upkeep.py and recorder/witness.py: a server's rounds, and what a put-back folder cannot hide."""
 
+import os
 import shutil
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from recorder import checkpoint
+from recorder import checkpoint, retention
 from recorder.files import RecordError
 from recorder.heads import Given
 from recorder.journal import Recorder
+from recorder.nodelog import NodeLog
 from recorder.pack import Form
 from recorder.upkeep import Upkeep
 from recorder.verify import verify
@@ -137,3 +139,21 @@ class TestWitness:
             with pytest.raises(RecordError, match="put back"):
                 self.serve(folder, file)
         assert self.kinds(folder, file) == ["rewritten"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for somebody else")
+def test_what_root_makes_belongs_to_the_folders_owner(tmp_path: Path) -> None:
+    """`sudo daypass recording rotate-key` must not lock the server out of its own record."""
+    folder = tmp_path / "r"
+    sealed(folder, "s-1")
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, 4711, 4712)
+    node = NodeLog(folder, sync=False)
+    node.rotate(START, "root")
+    node.close()
+    wall = Wall()
+    wall.at += timedelta(days=1)
+    assert len(Upkeep(folder, form=Form(), retain=None, now=wall).round().packed) == 1
+    retention.hold(folder, wall, grant="g-1", reason="case", by="root")
+    strangers = [path for path in folder.rglob("*") if (path.stat().st_uid, path.stat().st_gid) != (4711, 4712)]
+    assert strangers == []

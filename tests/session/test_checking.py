@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from proxy.access.evidence import Evidence
 from proxy.access.grants import Grants
 from proxy.access.model import Grant, Terms
 from proxy.access.store import Store
@@ -32,6 +33,7 @@ class House:
         self.config = configuration(folder)
         self.grants = Grants(store, self.clock, self.emit)
         self.steward = Steward(self.config, store, self.clock, self.emit)
+        self.evidence = Evidence(store, self.clock, self.emit)
 
     def emit(self, action: str, detail: dict[str, Any]) -> None:
         self.told.append((action, detail))
@@ -130,12 +132,16 @@ async def test_a_restart_looks_again_at_once_and_a_revoked_grant_is_left_alone(h
         await store.close()
 
 
-async def test_a_database_that_is_down_and_a_check_that_is_unknown_do_not_hold(house: House) -> None:
+async def test_a_database_that_is_down_and_a_check_that_is_unknown_do_not_hold(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APP_PASSWORD", "")
     grant = await house.grant(prechecks=("calm", "gone"))
     await house.rounds(2)
     why = await house.grants.failing(grant.id)
-    assert why.startswith("calm: the database cannot be asked: ")
-    assert why.endswith("gone: config.yaml has no prechecks.gone")
+    assert why == "calm: the database cannot be asked; gone: config.yaml has no prechecks.gone"
+    kept = await house.evidence.of(grant.id)
+    assert "127.0.0.1" in kept[0].why, "where it is, is for the owner"
 
 
 async def test_programs_get_no_secret_of_the_configuration(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,6 +64,9 @@ def test_an_error_longer_than_the_hold_streams_and_its_sqlstate_is_read(play: Pl
         play.upstream(report[start : start + 50_000])
     assert play.client_heard() == ["ERROR 22P02", "Ready I"]
     assert play.outcomes() == [(1, 0, "22P02", None)]
+    (outcome,) = play.recorded("outcome")
+    assert outcome["error"].startswith("bad: xxx")
+    assert outcome["error"].endswith("x…")
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,14 @@ async def test_an_acceptance_of_another_machine_s_clock_is_not_for_this_one(hous
     assert house.steady.apart() == 7200
 
 
+async def test_an_acceptance_from_before_a_step_is_not_for_it(house: House) -> None:
+    await house.facts.accept(by="olga", reason="all is well")
+    await house.rounds(7200)
+    house.play.clock.step_wall(-7200)
+    await house.rounds(2)
+    assert house.steady.apart() == -7200
+
+
 async def test_a_process_that_does_not_lead_says_nothing_and_learns(house: House, tmp_path: Path) -> None:
     assert house.registry.commons.leads()
     other = Registry(house.steady, Commons(tmp_path / "run"))

@@ -188,3 +188,10 @@ def upgrade() -> None:
     op.create_index("ix_prechecks_grant", "prechecks", ["grant"])
     op.create_index("ix_holds_session", "holds", ["session"])
     op.create_index("ix_holds_state", "holds", ["state"])
+    # What was over before there were stages has nothing left to be done or told; its role is dropped like any other.
+    op.execute(
+        "update grants set stage = 'removed', ended_at = coalesce(revoked_at, expires_at), "
+        "ended_why = case when revoked_at is null then 'expired' else 'revoked' end "
+        "where revoked_at is not null or expires_at <= current_timestamp"
+    )
+    op.execute("update grants set stage = 'waiting' where stage = 'active' and starts_at > current_timestamp")
