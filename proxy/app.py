@@ -48,6 +48,7 @@ from proxy.server.metrics import Counts, Gauges, Metrics
 from proxy.server.notify import Notifier
 from proxy.server.post import Post
 from proxy.server.server import Server
+from proxy.server.streams import Streams
 from proxy.server.tracing import Traces
 from proxy.server.watch import Watch
 from proxy.session.commons import Commons
@@ -117,6 +118,8 @@ async def _serve(
         loop = asyncio.get_running_loop()
         identity, _ = await store.identity()
         with contextlib.ExitStack() as closing:
+            streams = Streams(config, identity, clock)
+            closing.callback(streams.last_words, clock.monotonic)
             upkeep = _upkeep(config, clock)
             closing.callback(upkeep.last_words)
             recorder = Recorder(
@@ -134,9 +137,12 @@ async def _serve(
             closing.callback(recorder.close)
             for found in recorder.recovered:
                 log.warning("recording_recovered", what=str(found))
+            streams.begin()
             commons = Commons(_common_ground(config))
             closing.callback(commons.close)
-            return await _run(config, clock, store, recorder, upkeep, commons, _certificate(config), boss, traces)
+            return await _run(
+                config, clock, store, recorder, upkeep, streams, commons, _certificate(config), boss, traces
+            )
     except RecordError as problem:
         log.error("recording_unavailable", reason=str(problem))
         return 3
@@ -159,6 +165,7 @@ async def _run(
     store: Store,
     recorder: Recorder,
     upkeep: Upkeep,
+    streams: Streams,
     commons: Commons,
     certificate: tls.Certificate | None,
     boss: tuple[socket.socket, Charter] | None,
@@ -213,6 +220,7 @@ async def _run(
         agreements=agreements,
         notifier=Notifier(config.notify, Outbox(store, clock), clock, identity, counts.notices),
         lead=Lead(store, clock),
+        streams=streams,
     )
     post = Post(commons.folder, commons.place, cancel=registry.cancel_here, look=watch.look_at)
     registry.elsewhere = post.ask_to_cancel
@@ -264,6 +272,7 @@ async def _run(
         syncs=lambda: recorder.syncs,
         databases=lambda: {name: bench.catalog(name) is not None for name in config.databases},
         removals=lambda: removal.pending,
+        sinks=streams.counts,
     )
 
     def reload() -> None:

@@ -30,6 +30,7 @@ from proxy.config_access import BesideFile, Name, People, Precheck, Requests, Re
 from proxy.config_access import Section as _Model
 from proxy.config_access import beside as _beside
 from proxy.config_notify import Notify
+from proxy.config_sinks import Sink, SinkName
 from proxy.units import Duration, Size, format_duration, format_size, parse_duration, parse_size
 from proxy.yaml_file import Finding, FindingsError, Lines, findings, line_of, nearest, parse_yaml, read_text, read_yaml
 
@@ -220,6 +221,7 @@ class Config(_Model):
     prechecks: dict[str, Precheck] = Field(default={})
     reviews: Reviews = Reviews()
     notify: dict[str, Notify] = Field(default={})
+    sinks: dict[SinkName, Sink] = Field(default={})
     _file: Path = PrivateAttr(default=Path("config.yaml"))
     _lines: Lines = PrivateAttr(default_factory=dict)
     _text: str = PrivateAttr(default="")
@@ -334,6 +336,10 @@ def warnings(config: Config) -> list[Finding]:
         if not is_loopback(database.host) and database.tls in {"disable", "require"}:
             what = "passwords and rows cross the network in the clear" if database.tls == "disable" else _REQUIRE
             found.append(config.finding(("databases", name, "tls"), f"{database.tls}: {what}; verify-full is safe"))
+    for name, sink in config.sinks.items():
+        if sink.syslog is not None and sink.syslog.tls == "disable" and not is_loopback(sink.syslog.host):
+            message = "the whole record crosses the network in the clear; write tls: require"
+            found.append(config.finding(("sinks", name, "syslog", "tls"), message))
     if _without_password(config.state) != config.state:
         message = "a password stands in the file; leave it out and set PGPASSWORD or PGPASSFILE"
         found.append(config.finding(("state",), message))

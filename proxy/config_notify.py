@@ -28,38 +28,22 @@ class Smtp(Section):
     to: list[Name] = Field(min_length=1)
 
 
-class Notify(Section):
-    """One place that is told of steps: a webhook, a mailbox or a command. `events` are globs of step names."""
+class Secret(Section):
+    """A secret by reference."""
 
-    webhook: Name | None = None
-    form: Literal["json", "slack"] = "json"
-    smtp: Smtp | None = None
-    command: list[Name] = Field(default=[])
-    events: list[Name] = Field(default=["*"], min_length=1)
-    ca: BesideFile | None = None
-    timeout: Duration = Field(default=10.0, gt=0, le=300)
     secret_env: Name | None = None
     secret_file: BesideFile | None = None
 
     @model_validator(mode="after")
-    def _fits(self) -> Notify:
-        if sum((self.webhook is not None, self.smtp is not None, bool(self.command))) != 1:
-            raise ValueError("one of webhook, smtp and command")
+    def _one_secret(self) -> Secret:
         if self.secret_env is not None and self.secret_file is not None:
             raise ValueError("secret_env or secret_file, not both")
-        mail, has_secret = self.smtp, self.secret_env is not None or self.secret_file is not None
-        if self.webhook is not None:
-            _check_address(self.webhook)
-            if "{secret}" in self.webhook and not has_secret:
-                raise ValueError("webhook: {secret} needs a secret_env or secret_file")
-        if self.command and has_secret:
-            raise ValueError("a command is given no secret; it reads what it needs itself")
-        if mail is not None and mail.user is not None:
-            if not has_secret:
-                raise ValueError("smtp.user needs its password: secret_env or secret_file")
-            if mail.tls == "disable" and not _here(mail.host):
-                raise ValueError("smtp.tls: disable would send the password in the clear; write starttls or tls")
         return self
+
+    @property
+    def has_secret(self) -> bool:
+        """Whether one is named."""
+        return self.secret_env is not None or self.secret_file is not None
 
     def secret(self) -> str | None:
         """The secret, read now; None where there is none. Raises ValueError that names the reference."""
@@ -80,7 +64,38 @@ class Notify(Section):
         return None
 
 
-def _check_address(address: str) -> None:
+class Notify(Secret):
+    """One place that is told of steps: a webhook, a mailbox or a command. `events` are globs of step names."""
+
+    webhook: Name | None = None
+    form: Literal["json", "slack"] = "json"
+    smtp: Smtp | None = None
+    command: list[Name] = Field(default=[])
+    events: list[Name] = Field(default=["*"], min_length=1)
+    ca: BesideFile | None = None
+    timeout: Duration = Field(default=10.0, gt=0, le=300)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Notify:
+        if sum((self.webhook is not None, self.smtp is not None, bool(self.command))) != 1:
+            raise ValueError("one of webhook, smtp and command")
+        if self.webhook is not None:
+            check_address("webhook", self.webhook)
+            if "{secret}" in self.webhook and not self.has_secret:
+                raise ValueError("webhook: {secret} needs a secret_env or secret_file")
+        if self.command and self.has_secret:
+            raise ValueError("a command is given no secret; it reads what it needs itself")
+        mail = self.smtp
+        if mail is not None and mail.user is not None:
+            if not self.has_secret:
+                raise ValueError("smtp.user needs its password: secret_env or secret_file")
+            if mail.tls == "disable" and not _here(mail.host):
+                raise ValueError("smtp.tls: disable would send the password in the clear; write starttls or tls")
+        return self
+
+
+def check_address(what: str, address: str) -> None:
+    """Raises ValueError where it is no address that may be sent to; `what` is the key."""
     try:
         parts = urlsplit(address)
         host = parts.hostname
@@ -88,9 +103,9 @@ def _check_address(address: str) -> None:
     except ValueError:
         host = None
     if not host or parts.scheme not in {"https", "http"} or (parts.scheme == "http" and not _here(host)):
-        raise ValueError("webhook: an https:// address (http:// only on this machine)")
+        raise ValueError(f"{what}: an https:// address (http:// only on this machine)")
     if parts.username is not None or parts.password is not None:
-        raise ValueError("webhook: no password in the address; a signature is made with secret_env or secret_file")
+        raise ValueError(f"{what}: no password in the address; a signature is made with secret_env or secret_file")
 
 
 def _here(host: str) -> bool:

@@ -27,6 +27,7 @@ import zstandard
 from recorder import files, index, stored
 from recorder.entries import Expired, Seal, Stored
 from recorder.nodelog import Follower, NodeLog
+from recorder.sinks import held
 
 NEW = ".new"
 LOCK = ".upkeep"
@@ -203,6 +204,8 @@ def _finish(directory: Path, entry: Stored) -> None:
         new.rename(file)
         files.sync_folder(file.parent)
     if plain.exists() and plain != file and file.stat().st_size == entry.bytes:
+        if stored.encrypted(file):
+            held.keep(directory, entry.id, plain)
         plain.unlink()
         files.sync_folder(plain.parent)
 

@@ -17,6 +17,7 @@ from recorder import files, pack, stored
 from recorder.entries import Expired, Hold, Opened, Release, Seal, Stored
 from recorder.events import SessionStart
 from recorder.nodelog import Follower, NodeLog
+from recorder.sinks import held as owed
 from recorder.stored import BrokenError, SealedError
 
 
@@ -144,6 +145,7 @@ def _remove(directory: Path, tombstone: Expired) -> None:
     stem = stored.session_id(path)
     for suffix in (*stored.SUFFIXES, f"{stored.PLAIN}.torn"):
         path.with_name(stem + suffix).unlink(missing_ok=True)
+    owed.drop(directory, tombstone.id)
 
 
 def hold(directory: Path, now: Callable[[], datetime], *, id_: str = "", grant: str = "", reason: str, by: str) -> Hold:

@@ -30,6 +30,7 @@ from proxy.access.timekeeping import TimeFacts
 from proxy.cli.clock import verdict
 from proxy.cli.config import policy_findings
 from proxy.cli.database import prechecks_of
+from proxy.cli.doctor_sinks import sinks
 from proxy.cli.options import ConfigOption, OutputOption
 from proxy.cli.output import NO, emit, styled
 from proxy.clock import SystemClock
@@ -81,6 +82,7 @@ async def _all(path: Path) -> list[Check]:
         *_certificate(config),
         await _state(config),
         *_recordings(config),
+        *(Check(*said) for said in sinks(config)),
         await _clock(config),
     ]
     for name, database in config.databases.items():

@@ -15,6 +15,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from recorder.sinks.courier import Counts as SinkCounts
+
 if TYPE_CHECKING:  # a supervisor shows numbers and has no sessions
     from proxy.session.talk import Tally
 
@@ -48,6 +50,7 @@ class Gauges:
     databases: Callable[[], dict[str, bool]]
     slowed: Callable[[], int] = lambda: 0
     removals: Callable[[], int] = lambda: 0
+    sinks: Callable[[], dict[str, SinkCounts]] = dict
 
 
 @dataclass(slots=True)
@@ -143,7 +146,21 @@ class Metrics:
             _labelled("daypass_alerts", "Alerts, by what they are about.", "alert", counts.alerts),
             _labelled("daypass_policy_reloads", "Readings of the policy files.", "result", counts.reloads),
             *counts.notices.families(),
+            *_of_sinks(gauges.sinks()),
         ]
+
+
+def _of_sinks(sinks: dict[str, SinkCounts]) -> list[Family]:
+    waiting = {name: float(each.backlog) for name, each in sinks.items()}
+    delivered = {name: each.delivered for name, each in sinks.items()}
+    errors = {name: each.errors for name, each in sinks.items()}
+    skipped = {name: each.skipped for name, each in sinks.items()}
+    return [
+        Family("daypass_sink_backlog_bytes", "gauge", "Lines that a sink is owed.", "max", waiting, "sink"),
+        _labelled("daypass_sink_delivered", "Events that a sink has taken.", "sink", delivered),
+        _labelled("daypass_sink_errors", "Batches that a sink has not taken.", "sink", errors),
+        _labelled("daypass_sink_skipped", "Recordings that a sink did not get whole.", "sink", skipped),
+    ]
 
 
 def of_supervisor(restarts: int) -> list[Family]:

@@ -26,6 +26,7 @@ from proxy.access.store import StoreError
 from proxy.config import Config, ConfigError, Database
 from proxy.server.metrics import Counts
 from proxy.server.notify import Notifier
+from proxy.server.streams import Streams
 from proxy.session.ephemeral import Keeper, connections
 from proxy.session.holding import Holding
 from proxy.session.judging import Bench
@@ -81,6 +82,7 @@ class Watch:
         agreements: Agreements,
         notifier: Notifier,
         lead: Lead,
+        streams: Streams,
     ) -> None:
         self._config = config
         self._recorder = recorder
@@ -98,6 +100,7 @@ class Watch:
         self._agreements = agreements
         self._notifier = notifier
         self._lead = lead
+        self._streams = streams
         self._led = False
         self._tasks: list[asyncio.Task[None]] = []
         self._looked: tuple[tuple[int, ...] | None, int] | None = None
@@ -129,6 +132,7 @@ class Watch:
             ("clock", CLOCK_EVERY, self._timekeeper.round),
             ("lead", LEAD_EVERY, self._claim),
             ("steward", STEWARD_EVERY, self._stages),
+            ("sinks", LEAD_EVERY, self._stream),
             ("prune", NOTIFY_EVERY, self._prune),
             ("spent", SPENT_EVERY, self.save_spent),
         ]
@@ -277,6 +281,10 @@ class Watch:
     async def _stages(self) -> None:
         if self.leads():
             await self._steward.round()
+
+    async def _stream(self) -> None:
+        """The folder is this host's, so whoever leads on it delivers, as it is with the upkeep."""
+        self._streams.lead(self._registry.commons.leads())
 
     async def _keep_up(self) -> None:
         """Checkpoints, packing and deleting: all the folder's, so one process does it, and none of it on this loop."""

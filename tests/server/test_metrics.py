@@ -5,6 +5,7 @@ from __future__ import annotations
 from proxy.server import metrics
 from proxy.server.metrics import Counts, Family, Gauges, Metrics
 from proxy.session.talk import Tally
+from recorder.sinks.courier import Counts as SinkCounts
 
 
 def process(*, sessions: int, recording: bool = True, known: bool = True, denied: dict[str, int]) -> list[Family]:
@@ -23,6 +24,7 @@ def process(*, sessions: int, recording: bool = True, known: bool = True, denied
         reserved=lambda: 100 * sessions,
         syncs=lambda: sessions,
         databases=lambda: {"shop": known},
+        sinks=lambda: {"siem": SinkCounts(delivered=5 * sessions, errors=1, skipped=2, backlog=sessions)},
     )
     return Metrics(tally, counts, gauges).families()
 
@@ -55,6 +57,10 @@ def test_several_are_one_server() -> None:
     assert shown["daypass_recording_syncs_total"] == 7
     assert shown["daypass_workers"] == 1
     assert shown['daypass_open_definers{database="shop"}'] == 4
+    assert shown['daypass_sink_delivered_total{sink="siem"}'] == 35
+    assert shown['daypass_sink_errors_total{sink="siem"}'] == 2
+    assert shown['daypass_sink_skipped_total{sink="siem"}'] == 4
+    assert shown['daypass_sink_backlog_bytes{sink="siem"}'] == 4
     assert shown["daypass_up"] == 1
     assert shown["daypass_worker_restarts_total"] == 7
 

@@ -1,0 +1,75 @@
+"""The part of config.yaml that says where the record is streamed to: files, syslog, webhooks, OpenTelemetry, objects.
+
+Only shapes, and which of them are safe; `server` streams. Invariant: no secret stands in the file itself, and none
+crosses a network in the clear.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from proxy.config_access import BesideFile, Name, Section
+from proxy.config_notify import Secret, check_address
+from proxy.units import Duration
+
+
+def _name(value: str) -> str:
+    """It names a file in the recordings folder."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", value):
+        raise ValueError("a sink's name has 1 to 63 of a-z, 0-9, - and _, and begins with a letter or digit")
+    return value
+
+
+SinkName = Annotated[str, AfterValidator(_name)]
+
+
+class Syslog(Section):
+    """A receiver of RFC 5424 messages."""
+
+    host: Name
+    port: int = Field(default=6514, ge=1, le=65535)
+    tls: Literal["require", "disable"] = "require"
+    cert: BesideFile | None = None
+    key: BesideFile | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Syslog:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("syslog.cert and syslog.key: both or neither")
+        return self
+
+
+_KINDS = ("file", "syslog", "webhook", "otlp", "objects")
+
+
+class Sink(Secret):
+    """One place that the record is streamed to: a file, a syslog receiver, a webhook, an OTLP collector, objects."""
+
+    file: BesideFile | None = None
+    syslog: Syslog | None = None
+    webhook: Name | None = None
+    otlp: Name | None = None
+    objects: Annotated[str, Field(pattern=r"^(s3|gs|az|file)://[^?#@]+$")] | None = None
+    header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")] = "Authorization"
+    ca: BesideFile | None = None
+    timeout: Duration = Field(default=10.0, gt=0, le=300)
+    history: bool = False
+
+    @model_validator(mode="after")
+    def _one(self) -> Sink:
+        if sum(getattr(self, key) is not None for key in _KINDS) != 1:
+            raise ValueError("one of file, syslog, webhook, otlp and objects")
+        for what, address in (("webhook", self.webhook), ("otlp", self.otlp)):
+            if address is not None:
+                check_address(what, address)
+        if self.webhook is None and self.otlp is None and self.has_secret:
+            raise ValueError("secret_env and secret_file are for webhook and otlp")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """The key that says what it is."""
+        return next(key for key in _KINDS if getattr(self, key) is not None)
