@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import sqlalchemy as sa
+import structlog.testing
 
 from proxy.access import steps, tables
 from proxy.access.outbox import Outbox
@@ -127,9 +128,7 @@ async def test_one_that_is_not_wanted_does_not_hold_up_the_others(store: Store, 
         assert heard(hook)[3:] == ["request.created", "grant.revoked"]
 
 
-async def test_given_up_after_a_day_and_loudly(
-    store: Store, clock: FakeClock, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_given_up_after_a_day_and_loudly(store: Store, clock: FakeClock) -> None:
     telling = Telling(store, clock, chat={"command": ["/no/such/program"]})
     await telling.round()
     await telling.happen("request.created", "revoked")
@@ -137,10 +136,11 @@ async def test_given_up_after_a_day_and_loudly(
         await telling.round()
         assert telling.counts.given_up == {}
         clock.advance(3600)
-    await telling.round()
+    with structlog.testing.capture_logs() as logged:
+        await telling.round()
     assert telling.counts.given_up == {"chat": 2}
     assert telling.counts.backlog == {"chat": 0}
-    assert "notice_given_up" in capsys.readouterr().out
+    assert "notice_given_up" in {line["event"] for line in logged}
 
 
 async def test_a_slow_sink_is_no_other_sinks_trouble_and_nobodys_access(store: Store, clock: FakeClock) -> None:
