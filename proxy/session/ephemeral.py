@@ -66,6 +66,9 @@ class Keeper:
         password = roles.password(self._secret, grant.id)
         try:
             async with self._connection(grant.database) as connection:
+                if (name, plan.role) not in self._made:
+                    # A plan may be made for a login that is then refused, and a role may leave another plan.
+                    self._swept.discard(grant.database)
                 await roles.carry_out(connection, plan)  # also after a `database release`
                 # Made here, and not moved on since: by another process, or to another catalog's plan and back.
                 if (name, plan.role) in self._made and await roles.plans_of(connection, name) == {plan.role}:
@@ -84,7 +87,7 @@ class Keeper:
                         sessions=sessions,
                     )
                     self._made.add((name, plan.role))
-                    self._swept.discard(grant.database)  # the role may have left another plan
+                    self._swept.discard(grant.database)
         except TROUBLE as problem:
             self._made.discard((name, plan.role))
             raise RoleError(f"the role of this grant cannot be made: {problem or type(problem).__name__}") from None
