@@ -64,4 +64,7 @@ class Lead:
         if self._connection is not None:
             connection, self._connection = self._connection, None
             with contextlib.suppress(*TROUBLE):
+                # Said first: a backend that only sees its client leave may keep the lock for another moment.
+                await connection.execute("select pg_advisory_unlock_all()", timeout=1)
+            with contextlib.suppress(*TROUBLE):
                 connection.terminate()
