@@ -151,9 +151,14 @@ class Gate:
         self._extended.record_unexecuted()
         if talk.n != before and not talk.recording.commit(talk.recorded):
             talk.ledger.unrecorded = talk.ledger.held - held
-            self._out, self._next, self.waiting = out, self.waiting, for_record
+            self._out, self._next = out, self._awaited()
+            self.waiting = for_record
             return
         self._send(out)
+
+    def _awaited(self) -> Callable[[], Awaitable[None]] | None:
+        """`waiting`, asked anew: mypy, and so mypyc, holds to what it was before the walk."""
+        return self.waiting
 
     def _send(self, out: bytes) -> None:
         """It is recorded: tell the client what is refused, let the rest go upstream."""
