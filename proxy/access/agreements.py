@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from proxy.access import steps, tables
 from proxy.access.grants import GrantError, Grants, new_id, one_line
 from proxy.access.model import Grant, person_key
-from proxy.access.store import Emit, Store
+from proxy.access.store import Emit, Store, untold
 from proxy.clock import Clock
 
 LONGEST_TEXT: Final = 256 * 1024
@@ -154,7 +154,7 @@ class Agreements:
     def __init__(self, store: Store, clock: Clock, texts: Texts, emit: Emit | None = None) -> None:
         self._store = store
         self._clock = clock
-        self._emit: Emit = emit if emit is not None else lambda _action, _detail: None
+        self._emit: Emit = emit if emit is not None else untold
         self.texts = texts
 
     async def pending(self, person: str, names: Iterable[str]) -> list[Text]:

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from proxy.access import steps, tables
 from proxy.access.model import Grant, Refusal, Terms, admission, clock_time, normal_network
-from proxy.access.store import Emit, Store, StoreError
+from proxy.access.store import Emit, Store, StoreError, untold
 from proxy.clock import Clock
 from proxy.scram import Verifier
 
@@ -45,7 +45,7 @@ class Grants:
     def __init__(self, store: Store, clock: Clock, emit: Emit | None = None) -> None:
         self._store = store
         self._clock = clock
-        self._emit: Emit = emit if emit is not None else lambda _action, _detail: None
+        self._emit: Emit = emit if emit is not None else untold
 
     async def create(
         self,

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from proxy.access import steps, tables
 from proxy.access.grants import GrantError, GrantNotFound, new_id, one_line
 from proxy.access.model import clock_time, person_key
-from proxy.access.store import Emit, Store
+from proxy.access.store import Emit, Store, untold
 from proxy.clock import Clock
 
 State = Literal["waiting", "approved", "denied", "timeout", "cancelled"]
@@ -56,7 +56,7 @@ class Holds:
     ) -> None:
         self._store = store
         self._clock = clock
-        self._emit: Emit = emit if emit is not None else lambda _action, _detail: None
+        self._emit: Emit = emit if emit is not None else untold
         self._groups = groups or {}
 
     async def ask(

@@ -21,7 +21,7 @@ from proxy.access import approvals, steps, tables
 from proxy.access.approvals import Voice
 from proxy.access.grants import GrantError, GrantNotFound, Grants, network_of, new_id, one_line
 from proxy.access.model import Grant, Request, Terms, check_step, clock_time, person_key
-from proxy.access.store import Emit, Store
+from proxy.access.store import Emit, Store, untold
 from proxy.access.timekeeping import refuse_wrong_clock
 from proxy.clock import Clock
 
@@ -59,7 +59,7 @@ class Requests:
     ) -> None:
         self._store = store
         self._clock = clock
-        self._emit: Emit = emit if emit is not None else lambda _action, _detail: None
+        self._emit: Emit = emit if emit is not None else untold
         self._groups = groups or {}
         self._grants = Grants(store, clock, emit)
 

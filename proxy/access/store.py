@@ -232,3 +232,7 @@ def _line(error: BaseException) -> str:
 
 Emit = Callable[[str, dict[str, Any]], None]
 """Tells the record of a step: `emit(action, detail)`. An exception from it undoes the step."""
+
+
+def untold(action: str, detail: dict[str, Any]) -> None:
+    """The Emit of those who only look."""

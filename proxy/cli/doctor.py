@@ -25,7 +25,7 @@ from rich.text import Text
 from proxy import catalog
 from proxy import config as settings
 from proxy.access import exposure
-from proxy.access.store import Store, StoreError
+from proxy.access.store import Store, StoreError, untold
 from proxy.access.timekeeping import TimeFacts
 from proxy.cli.clock import verdict
 from proxy.cli.config import policy_findings
@@ -202,7 +202,7 @@ async def _clock(config: Config) -> Check:
     try:
         store = await Store.open(config.state)
         try:
-            problem = verdict(await TimeFacts(store, SystemClock(), lambda _action, _detail: None).read())
+            problem = verdict(await TimeFacts(store, SystemClock(), untold).read())
         finally:
             await store.close()
     except StoreError:  # a finding of its own
