@@ -24,6 +24,7 @@ import uvloop
 
 from proxy.access.agreements import Agreements, Texts
 from proxy.access.alerts import Alerts
+from proxy.access.digests import Digests
 from proxy.access.grants import Grants
 from proxy.access.holds import Holds
 from proxy.access.kills import Kills
@@ -41,6 +42,7 @@ from proxy.policy.worker import Workers
 from proxy.server import logs, tls
 from proxy.server.channel import SocketChannel
 from proxy.server.dial import Dialler
+from proxy.server.digest import Digester
 from proxy.server.front import Front, OwnPages
 from proxy.server.link import Charter, Link, Tracing, summoned
 from proxy.server.listener import Listener
@@ -67,6 +69,7 @@ from proxy.session.talk import Tally
 from proxy.session.telling import teller
 from proxy.session.timekeeper import Timekeeper
 from proxy.tasks import spawn
+from recorder import treelog
 from recorder.journal import Recorder, RecordError, Turns
 from recorder.pack import Form
 from recorder.upkeep import Upkeep
@@ -219,6 +222,12 @@ async def _run(
         holding=holding,
         agreements=agreements,
         notifier=Notifier(config.notify, Outbox(store, clock), clock, identity, counts.notices),
+        digester=Digester(
+            config.digests,
+            config.recording.dir.absolute(),
+            Digests(store, steady, emit, treelog.maker(config.recording.dir) or identity),
+            steady,
+        ),
         lead=Lead(store, clock),
         streams=streams,
     )

@@ -29,7 +29,7 @@ from pydantic import (
 from proxy.config_access import BesideFile, Name, People, Precheck, Requests, Reviews
 from proxy.config_access import Section as _Model
 from proxy.config_access import beside as _beside
-from proxy.config_notify import Notify
+from proxy.config_notify import Digest, Notify
 from proxy.config_sinks import Sink, SinkName
 from proxy.units import Duration, Size, format_duration, format_size, parse_duration, parse_size
 from proxy.yaml_file import Finding, FindingsError, Lines, findings, line_of, nearest, parse_yaml, read_text, read_yaml
@@ -221,6 +221,7 @@ class Config(_Model):
     prechecks: dict[str, Precheck] = Field(default={})
     reviews: Reviews = Reviews()
     notify: dict[str, Notify] = Field(default={})
+    digests: dict[str, Digest] = Field(default={})
     sinks: dict[SinkName, Sink] = Field(default={})
     _file: Path = PrivateAttr(default=Path("config.yaml"))
     _lines: Lines = PrivateAttr(default_factory=dict)
@@ -318,6 +319,20 @@ def _cross_checks(config: Config) -> Iterator[Finding]:
     if tls.client_ca is not None and tls.mode != "require":
         message = f"asks every client for a certificate, which {tls.mode} lets them go without: write mode: require"
         yield config.finding(("listen", "tls", "client_ca"), message)
+    told = {to for digest in config.digests.values() for to in digest.to}
+    for name, notify in config.notify.items():
+        if not notify.events and name not in told:
+            message = "it is told of nothing: name some events, or name it in a digest's `to`"
+            yield config.finding(("notify", name, "events"), message)
+    for name, digest in config.digests.items():
+        for key, given, known in (("to", digest.to, config.notify), ("databases", digest.databases, config.databases)):
+            for at, one in enumerate(given):
+                if one not in known:
+                    guess = nearest(one, known)
+                    message = f"there is no {'notify' if key == 'to' else 'database'} {one}"
+                    yield config.finding(
+                        ("digests", name, key, at), message + (f" (did you mean {guess}?)" if guess else "")
+                    )
     for name, database in config.databases.items():
         if not re.fullmatch(r"[^\s\"'\\/?#%&:@\x00-\x1f]{1,63}", name):
             message = "a database's name has 1 to 63 characters without spaces, quotes, slashes or any of ? # % & : @"

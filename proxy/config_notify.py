@@ -1,4 +1,4 @@
-"""The part of config.yaml that says who is told of steps: webhooks, mailboxes, commands.
+"""The part of config.yaml that says who is told of steps, and gets digests: webhooks, mailboxes, commands.
 
 Only shapes, and which of them are safe; `server` tells. Invariant: no secret stands in the file itself, and none
 crosses a network in the clear.
@@ -10,8 +10,9 @@ import ipaddress
 import os
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from proxy.config_access import BesideFile, Name, Section
 from proxy.units import Duration
@@ -71,7 +72,7 @@ class Notify(Secret):
     form: Literal["json", "slack"] = "json"
     smtp: Smtp | None = None
     command: list[Name] = Field(default=[])
-    events: list[Name] = Field(default=["*"], min_length=1)
+    events: list[Name] = Field(default=["*"])
     ca: BesideFile | None = None
     timeout: Duration = Field(default=10.0, gt=0, le=300)
 
@@ -91,6 +92,33 @@ class Notify(Secret):
                 raise ValueError("smtp.user needs its password: secret_env or secret_file")
             if mail.tls == "disable" and not _here(mail.host):
                 raise ValueError("smtp.tls: disable would send the password in the clear; write starttls or tls")
+        return self
+
+
+def _zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (KeyError, ValueError, OSError):
+        raise ValueError("a time zone of the IANA list, such as Europe/Berlin") from None
+    return value
+
+
+class Digest(Section):
+    """What was done in each day or week, for some of `notify`: of all databases, of some, or of one vendor alone."""
+
+    every: Literal["day", "week"]
+    day: Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"] | None = None
+    at: Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")] = "08:00"
+    timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
+    vendor: Name | None = None
+    databases: list[Name] = Field(default=[])
+    to: list[Name] = Field(min_length=1)
+    empty: bool = False
+
+    @model_validator(mode="after")
+    def _fits(self) -> Digest:
+        if self.every == "day" and self.day is not None:
+            raise ValueError("day is for every: week")
         return self
 
 

@@ -87,7 +87,10 @@ class Watch:
             self._note("damaged", f"the recording cannot be read: {cause}", None)
 
     def encrypted(self) -> None:
-        self._note("encrypted", "the recording is encrypted and was not read: what was done in it is not counted", None)
+        said = (
+            "the recording is encrypted and was not read: its statements and rows are counted, tables and rules are not"
+        )
+        self._note("encrypted", said, None)
 
     def found(self) -> list[Odd]:
         """All of it, once the session is read."""

@@ -94,8 +94,9 @@ def html(total: Summary, *, made: datetime) -> str:
     return "".join(out)
 
 
-def _asked(total: Summary) -> list[tuple[str, str | None]]:
-    return [("grant", total.grant), ("person", total.person), ("vendor", total.vendor)]
+def _asked(total: Summary) -> Iterable[tuple[str, str | None]]:
+    named = [("database", name) for name in total.of_databases]
+    return [("grant", total.grant), ("person", total.person), ("vendor", total.vendor), *named]
 
 
 def _sums(total: Summary) -> list[tuple[str, object, bool]]:
@@ -151,6 +152,15 @@ def _tables(total: Summary) -> list[Table]:
     by_rows = sorted(total.tables.items(), key=lambda item: (-item[1].rows, -item[1].statements, item[0]))
     used = [(name, f"{use.statements:,}", f"{use.rows:,}") for name, use in by_rows]
     found: list[Table] = []
+    if len(total.work) > 1:
+        by_statements = sorted(total.work.items(), key=lambda item: (-item[1].statements, item[0]))
+        did = [
+            (f"{grant} ({', '.join(filter(None, (of.person, of.vendor, of.database)))})",
+             f"{of.sessions:,}", f"{of.statements:,}", f"{of.refused:,}", f"{of.rows:,}")
+            for grant, of in by_statements
+        ]  # fmt: skip
+        columns = ("grant", "sessions", "statements", "refused", "rows")
+        found.append(("By grant", columns, [*did[:MOST]], max(0, len(did) - MOST)))
     if used:
         found.append(("Tables", ("table", "statements", "rows"), [*used[:MOST]], max(0, len(used) - MOST)))
     for heading, column, counts in (

@@ -71,10 +71,12 @@ _start = msgspec.json.Decoder(_Start)
 
 
 class Filled(msgspec.Struct, frozen=True):
-    """What a run did: statements that were entered, and recordings that no key opened."""
+    """What a run did: statements that were entered, and recordings that no key opened. `more`: it was ended before all
+    were read."""
 
     statements: int
     encrypted: int
+    more: bool = False
 
 
 def update(
@@ -84,15 +86,17 @@ def update(
     keys: Sequence[Identity] = (),
     patience: float = 0.0,
     progress: Progress | None = None,
+    most: int | None = None,
 ) -> Filled | None:
-    """Bring the index of a recordings folder up to date; None where another process does that. SearchIndexError."""
+    """Bring the index of a recordings folder up to date, at least by `most` statements where that is given; None where
+    another process does that. SearchIndexError."""
     path = path or search_store.place(folder)
     with search_store.filling(path, patience=patience) as ours:
         if not ours:
             return None
         with contextlib.closing(search_store.connect(path, create=True)) as db:
             try:
-                return Feed(db, folder, progress, keys).run()
+                return Feed(db, folder, progress, keys, most).run()
             except sqlite3.Error as cause:
                 raise SearchIndexError(f"cannot fill the search index {path}: {cause}; rebuild it") from cause
 
@@ -133,6 +137,7 @@ class Feed:
         folder: Path,
         progress: Progress | None = None,
         keys: Sequence[Identity] = (),
+        most: int | None = None,
     ) -> None:
         self._db = db
         self._folder = folder
@@ -143,6 +148,8 @@ class Feed:
         self._keys = keys
         self._held = 0
         self._left = 0
+        self._most = most
+        self._batch = BATCH if most is None else min(BATCH, most)
         self.encrypted = 0
         self.statements = 0
 
@@ -155,8 +162,10 @@ class Feed:
         there = {stored.session_id(file): file for file in stored.session_files(self._folder)}
         self._db.execute("begin immediate")
         self._forget([known[session][0] for session in known.keys() - there.keys()])
-        left = len(there)
+        left, more = len(there), False
         for session, file in there.items():
+            if more := self._enough():
+                break
             left -= 1
             id_, place, size, done = known.get(session, (0, 0, -1, False))
             path = self._folder / file
@@ -170,11 +179,14 @@ class Feed:
             except (OSError, BrokenError):
                 pass  # verify says what is wrong with it
             self._left = left
-            if len(self._rows) >= BATCH:
+            if len(self._rows) >= self._batch:
                 self._write()
         self._write()
         self._db.execute("commit")
-        return Filled(self.statements, self.encrypted)
+        return Filled(self.statements, self.encrypted, more or self._enough())
+
+    def _enough(self) -> bool:
+        return self._most is not None and self.statements >= self._most
 
     def _file(self, id_: int, session: str, path: Path, file: str, place: int, size: int) -> None:
         """One recording, from byte `place` on."""
@@ -213,9 +225,11 @@ class Feed:
                         self._late.append((id_, result))
             except (msgspec.DecodeError, ValueError):
                 continue
-            if len(self._rows) >= BATCH or self._held >= HELD:
+            if len(self._rows) >= self._batch or self._held >= HELD:
                 running.clear()
                 self._write()
+                if self._enough():
+                    return  # what is left of it is read the next time
         self._places[id_] = (place, size, done)
 
     def _of(self, id_: int, session: str, path: Path) -> Of | None:

@@ -35,6 +35,18 @@ class Hour(msgspec.Struct):
     refused: int = 0
 
 
+class Work(msgspec.Struct):
+    """What was done with one grant. Empty names: the start of none of its sessions could be read."""
+
+    person: str = ""
+    vendor: str = ""
+    database: str = ""
+    sessions: int = 0
+    statements: int = 0
+    refused: int = 0
+    rows: int = 0
+
+
 class Summary(msgspec.Struct, kw_only=True):
     """The sums. `refused` were not run (`refusals` by rule), `failed` ended in an SQLSTATE of the server. The mappings
     of people and places count sessions; those of objects count statements. Hours are RFC 3339 UTC."""
@@ -42,6 +54,7 @@ class Summary(msgspec.Struct, kw_only=True):
     grant: str | None = None
     person: str | None = None
     vendor: str | None = None
+    of_databases: list[str] = []
     since: datetime | None = None
     until: datetime | None = None
     sessions: int = 0
@@ -67,6 +80,7 @@ class Summary(msgspec.Struct, kw_only=True):
     persons: dict[str, int] = {}
     vendors: dict[str, int] = {}
     grants: dict[str, int] = {}
+    work: dict[str, Work] = {}
     databases: dict[str, int] = {}
     policies: dict[str, int] = {}
     addresses: dict[str, int] = {}
@@ -86,14 +100,23 @@ def summarise(
     grant: str | None = None,
     person: str | None = None,
     vendor: str | None = None,
+    databases: Sequence[str] = (),
     since: datetime | None = None,
     until: datetime | None = None,
     keys: Sequence[Identity] = (),
 ) -> Summary:
     """Count the sessions that were open in the period (`since` ≤ time < `until`, both aware) and what was done in it.
     OSError where the folder cannot be read; a recording that is gone is among `unusual`."""
-    total = Summary(grant=grant, person=person, vendor=vendor, since=since, until=until)
-    for session in chosen(index.sessions(folder), grant=grant, person=person, vendor=vendor, since=since, until=until):
+    total = Summary(grant=grant, person=person, vendor=vendor, of_databases=[*databases], since=since, until=until)
+    for session in chosen(
+        index.sessions(folder),
+        grant=grant,
+        person=person,
+        vendor=vendor,
+        databases=databases,
+        since=since,
+        until=until,
+    ):
         _Counting(total, session, keys).run()
     _logins(total, folder)
     total.unusual += oddities.of_all(total.addresses, total.grants, total.logins_refused)
@@ -106,15 +129,20 @@ def chosen(
     grant: str | None = None,
     person: str | None = None,
     vendor: str | None = None,
+    databases: Sequence[str] = (),
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> Iterator[Session]:
-    """Those of a grant, a person, a vendor that were open in the period. One whose start cannot be read belongs to
-    nobody, so it is left out wherever somebody is asked for."""
+    """Those of a grant, a person, a vendor, in one of the databases (none named: in any), that were open in the
+    period. One whose start cannot be read belongs to nobody, so it is left out wherever somebody is asked for."""
     for session in sessions:
         asked = ((grant, session.grant), (person, session.person), (vendor, session.vendor))
         if any(wanted not in (None, found) for wanted, found in asked):
             continue
+        if databases and session.database not in databases:
+            continue
+        if session.state == "expired" and session.started_at is None and (since or until) is not None:
+            continue  # deleted as it should be, and nobody knows when it was
         if since is not None and session.ended_at is not None and session.ended_at < since:
             continue
         if until is not None and session.started_at is not None and session.started_at >= until:
@@ -131,11 +159,20 @@ class _Counting:
         self._session = session
         self._running: dict[int, Statement] = {}
         self._seen = oddities.Watch(session)
+        self._work = total.work.setdefault(session.grant, Work()) if session.grant else Work()
 
     def run(self) -> None:
         total, session = self._total, self._session
         total.sessions += 1
         total.open += session.state == "open"
+        work = self._work
+        work.sessions += 1
+        work.person, work.vendor, work.database = (
+            new or old
+            for new, old in (
+                (session.person, work.person), (session.vendor, work.vendor), (session.database, work.database)
+            )
+        )  # fmt: skip
         for counts, value in (
             (total.persons, session.person),
             (total.vendors, session.vendor),
@@ -157,6 +194,7 @@ class _Counting:
                 self._line(head, raw)
         except SealedError:
             self._seen.encrypted()
+            self._known_from_outside()
         except OSError as cause:
             self._seen.unreadable(cause.strerror or str(cause))
         except BrokenError as cause:
@@ -167,6 +205,20 @@ class _Counting:
             total.last = max(total.last or end, end)
             total.seconds += max(0.0, (end - begin).total_seconds())
         total.unusual += self._seen.found()
+
+    def _known_from_outside(self) -> None:
+        """The node log keeps the sums of an encrypted recording: they belong to the period in which it ended."""
+        total, session, ended = self._total, self._session, self._session.ended_at
+        if ended is None or (total.until is not None and ended >= total.until):
+            return
+        for of in (total, self._work):
+            of.statements += session.statements or 0
+            of.refused += session.refused or 0
+            of.rows += session.rows or 0
+        begin = session.started_at or ended
+        begin = begin if total.since is None else max(begin, total.since)
+        total.first, total.last = min(total.first or begin, begin), max(total.last or ended, ended)
+        total.seconds += max(0.0, (ended - begin).total_seconds())
 
     def _within(self, head: reading.Head) -> bool:
         since, until = self._total.since, self._total.until
@@ -194,6 +246,7 @@ class _Counting:
     def _statement(self, statement: Statement, head: reading.Head, raw: bytes) -> None:
         total = self._total
         total.statements += 1
+        self._work.statements += 1
         hour = total.hours.setdefault(head.at[:13] + ":00:00Z", Hour())
         hour.statements += 1
         if statement.kind:
@@ -202,6 +255,7 @@ class _Counting:
         total.held += statement.verdict == "hold"
         if statement.verdict in REFUSED:
             total.refused += 1
+            self._work.refused += 1
             hour.refused += 1
             _add(total.refusals, statement.rule or "unknown")
             self._seen.refused(statement.rule or "unknown", head.time)
@@ -218,6 +272,7 @@ class _Counting:
         total = self._total
         statement = self._running.pop(outcome.n, None)
         total.rows += outcome.rows
+        self._work.rows += outcome.rows
         total.bytes += outcome.bytes
         if outcome.sqlstate is not None and not (statement and statement.verdict in REFUSED):
             total.failed += 1
@@ -237,7 +292,7 @@ def host(address: str) -> str:
 def _logins(total: Summary, folder: Path) -> None:
     """Logins that opened no session. They name a grant or none, and no person."""
     path = folder / files.INSTALLATION
-    if total.person is not None or total.vendor is not None or not path.exists():
+    if total.person is not None or total.vendor is not None or total.of_databases or not path.exists():
         return
     for _, raw in reading.lines(path):
         head = reading.head(raw)

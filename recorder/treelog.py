@@ -109,11 +109,7 @@ class TreeLog:
         (self._directory / CHECKPOINT).replace(self._directory / FOLDER / name)
 
     def _origin(self, node: NodeLog) -> str:
-        """The log's name: of the key that signed its first line, whichever signs now."""
-        with self._log.open("rb") as lines:
-            entry = decode_entry(lines.readline().rstrip(b"\n"), "node.start")
-        key = raw_public(entry.public) if isinstance(entry, NodeStart) else None
-        return f"daypass/node/{fingerprint(key) if key is not None else node.fingerprint}"
+        return f"daypass/node/{maker(self._directory) or node.fingerprint}"
 
     def _catch_up(self) -> None:
         """Take the lines that were written since. Where the log is not the one that was left, begin anew."""
@@ -148,6 +144,15 @@ class TreeLog:
         except (FileNotFoundError, msgspec.DecodeError, ValueError):
             pass
         return _Place(), tree.Frontier()
+
+
+def maker(directory: Path) -> str | None:
+    """What names a log for ever: the fingerprint of the key that signed its first line, whichever signs now. None where
+    that line cannot be read."""
+    with (directory / files.NODE).open("rb") as lines:
+        entry = decode_entry(lines.readline().rstrip(b"\n"), "node.start")
+    key = raw_public(entry.public) if isinstance(entry, NodeStart) else None
+    return fingerprint(key) if key is not None else None
 
 
 def notes(directory: Path) -> list[tuple[str, bytes]]:

@@ -29,6 +29,9 @@ reviews: {within: 3d, from: [owners]}
 notify:
   chat: {webhook: "https://chat.example/hook", form: slack, events: ["request.*"], secret_file: chat.key}
   mail: {smtp: {host: mail.example, from: daypass@shop.example, to: [ann@shop.example]}}
+  acme: {command: [tell-acme], events: []}
+digests:
+  acme: {every: week, vendor: Acme, databases: [app], to: [acme]}
 """
 
 
@@ -56,6 +59,8 @@ def test_what_is_said_is_read(tmp_path: Path) -> None:
     assert config.notify["chat"].secret_file == tmp_path / "chat.key"
     mail = config.notify["mail"].smtp
     assert mail is not None
+    acme = config.digests["acme"]
+    assert (acme.at, acme.timezone, acme.day, acme.empty, acme.to) == ("08:00", "UTC", None, False, ["acme"])
     assert (mail.port, mail.tls, mail.sender) == (587, "starttls", "daypass@shop.example")
 
 
@@ -78,7 +83,13 @@ def test_what_is_said_is_read(tmp_path: Path) -> None:
         ("notify:\n  x: {webhook: 'https://a.example', secret_env: A, secret_file: b}\n", 4, "not both"),
         ("notify:\n  x: {webhook: 'https://a.example/{secret}'}\n", 4, "needs a secret_env or secret_file"),
         ("notify:\n  x: {command: [a], secret_env: A}\n", 4, "a command is given no secret"),
-        ("notify:\n  x: {command: [a], events: []}\n", 4, "notify.x.events"),
+        ("notify:\n  x: {command: [a], events: []}\n", 4, "told of nothing"),
+        ("notify: {a: {command: [a]}}\ndigests:\n  x: {every: month, to: [a]}\n", 5, "digests.x.every"),
+        ("notify: {a: {command: [a]}}\ndigests:\n  x: {every: day, day: mon, to: [a]}\n", 5, "day is for every: week"),
+        ("notify: {a: {command: [a]}}\ndigests:\n  x: {every: day, at: '24:00', to: [a]}\n", 5, "digests.x.at"),
+        ("notify: {a: {command: [a]}}\ndigests:\n  x: {every: day, timezone: Mars, to: [a]}\n", 5, "Europe/Berlin"),
+        ("notify: {mail: {command: [a]}}\ndigests:\n  x: {every: day, to: [mial]}\n", 5, "did you mean mail?"),
+        ("notify: {a: {command: [a]}}\ndigests:\n  x: {every: day, to: [a], databases: [ap]}\n", 5, "no database ap"),
         ("notify:\n  x: {smtp: {host: h, from: a@b.example, to: []}}\n", 4, "notify.x.smtp.to"),
         (
             "notify:\n  x: {smtp: {host: h, tls: disable, from: a@b.example, to: [c], user: u}, secret_env: X}\n",

@@ -21,6 +21,8 @@ from proxy.access import tables
 from proxy.access.store import Store
 from proxy.clock import Clock
 
+DIGEST: Final = "digest.made"
+"""The step of a digest. It names the sinks that it is for, and no glob of another one's fits it."""
 GIVE_UP: Final = timedelta(days=1)
 KEEP: Final = timedelta(days=30)
 LONGEST_WAIT: Final = 300.0
@@ -57,7 +59,7 @@ def full_name(action: str) -> str:
 
 def wanted(globs: Sequence[str], action: str) -> bool:
     """Whether a sink with these globs is told of `action`, by its full name or as the record has it."""
-    return any(fnmatchcase(full_name(action), glob) or fnmatchcase(action, glob) for glob in globs)
+    return action != DIGEST and any(fnmatchcase(full_name(action), glob) or fnmatchcase(action, glob) for glob in globs)
 
 
 def wait_after(tries: int) -> float:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from proxy.access.outbox import Outbox, Standing, Step
+from proxy.cli.notify_digest import digest_command
 from proxy.cli.options import ByOption, ConfigOption, OutputOption, load_config, who
 from proxy.cli.output import NO, USAGE, Failure, emit, fail, grid, rfc3339, styled
 from proxy.cli.state import Access, unknown, with_access
@@ -23,6 +24,7 @@ from proxy.server.notice import notice
 from proxy.server.senders import NotDelivered, deliver, target
 
 app = typer.Typer(no_args_is_help=True, help="Who is told of steps; try whether it reaches them.")
+app.command("digest")(digest_command)
 
 
 @app.command("list")
@@ -43,7 +45,7 @@ def list_(config: ConfigOption, output: OutputOption) -> None:
             name,
             _kind(sink),
             target(sink),
-            " ".join(sink.events),
+            " ".join(sink.events) or "digests only",
             rfc3339(found[name].last) or "never",
             str(found[name].backlog),
             str(found[name].given_up),

@@ -24,6 +24,7 @@ from proxy.access.privileges import Connection
 from proxy.access.roles import Released, RoleError, refuse_released
 from proxy.access.store import StoreError
 from proxy.config import Config, ConfigError, Database
+from proxy.server.digest import Digester
 from proxy.server.metrics import Counts
 from proxy.server.notify import Notifier
 from proxy.server.streams import Streams
@@ -58,6 +59,7 @@ REMOVALS_EVERY: Final = 1.0
 CLOCK_EVERY: Final = 1.0
 LEAD_EVERY: Final = 1.0
 NOTIFY_EVERY: Final = 1.0
+DIGEST_EVERY: Final = 10.0
 
 
 class Watch:
@@ -81,6 +83,7 @@ class Watch:
         holding: Holding,
         agreements: Agreements,
         notifier: Notifier,
+        digester: Digester,
         lead: Lead,
         streams: Streams,
     ) -> None:
@@ -99,6 +102,7 @@ class Watch:
         self._holding = holding
         self._agreements = agreements
         self._notifier = notifier
+        self._digester = digester
         self._lead = lead
         self._streams = streams
         self._led = False
@@ -127,12 +131,12 @@ class Watch:
             ("upkeep", UPKEEP_EVERY, self._keep_up),
             ("roles", ROLES_EVERY, self._roles),
             ("holds", GRANTS_EVERY, self._holding.round),
-            ("steward", STEWARD_EVERY, self._stages),
             ("removals", REMOVALS_EVERY, self._removals),
             ("clock", CLOCK_EVERY, self._timekeeper.round),
             ("lead", LEAD_EVERY, self._claim),
             ("steward", STEWARD_EVERY, self._stages),
             ("sinks", LEAD_EVERY, self._stream),
+            ("digests", DIGEST_EVERY, self._digests),
             ("prune", NOTIFY_EVERY, self._prune),
             ("spent", SPENT_EVERY, self.save_spent),
         ]
@@ -313,6 +317,11 @@ class Watch:
                 await self._notifier.round(sink)
 
         return tell
+
+    async def _digests(self) -> None:
+        """Of what is recorded on this host, by whoever leads on its folder."""
+        if self._registry.commons.leads():
+            await self._digester.round()
 
     async def _prune(self) -> None:
         if self.leads():

@@ -70,7 +70,7 @@ def test_without_the_key_it_is_said(tmp_path: Path) -> None:
     assert filled is not None
     assert (filled.statements, filled.encrypted) == (0, 1)
     total = summarise(tmp_path)
-    assert (total.sessions, total.statements) == (1, 0)
+    assert (total.sessions, total.statements, total.refused, total.tables) == (1, 24, 18, {})
     assert [odd.kind for odd in total.unusual] == ["encrypted"]
     with pytest.raises(SealedError):
         Tape(path)
