@@ -355,6 +355,9 @@ def warnings(config: Config) -> list[Finding]:
         if sink.syslog is not None and sink.syslog.tls == "disable" and not is_loopback(sink.syslog.host):
             message = "the whole record crosses the network in the clear; write tls: require"
             found.append(config.finding(("sinks", name, "syslog", "tls"), message))
+        if sink.nats is not None and sink.nats.tls == "disable" and not sink.nats.here:
+            message = "the whole record crosses the network in the clear; write tls: require"
+            found.append(config.finding(("sinks", name, "nats", "tls"), message))
     if _without_password(config.state) != config.state:
         message = "a password stands in the file; leave it out and set PGPASSWORD or PGPASSFILE"
         found.append(config.finding(("state",), message))

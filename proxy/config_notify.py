@@ -90,7 +90,7 @@ class Notify(Secret):
         if mail is not None and mail.user is not None:
             if not self.has_secret:
                 raise ValueError("smtp.user needs its password: secret_env or secret_file")
-            if mail.tls == "disable" and not _here(mail.host):
+            if mail.tls == "disable" and not on_this_machine(mail.host):
                 raise ValueError("smtp.tls: disable would send the password in the clear; write starttls or tls")
         return self
 
@@ -130,13 +130,14 @@ def check_address(what: str, address: str) -> None:
         parts.port  # noqa: B018 - raises on a port that is none
     except ValueError:
         host = None
-    if not host or parts.scheme not in {"https", "http"} or (parts.scheme == "http" and not _here(host)):
+    if not host or parts.scheme not in {"https", "http"} or (parts.scheme == "http" and not on_this_machine(host)):
         raise ValueError(f"{what}: an https:// address (http:// only on this machine)")
     if parts.username is not None or parts.password is not None:
         raise ValueError(f"{what}: no password in the address; a signature is made with secret_env or secret_file")
 
 
-def _here(host: str) -> bool:
+def on_this_machine(host: str) -> bool:
+    """Whether what is sent there crosses no network."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,5 @@
-"""The part of config.yaml that says where the record is streamed to: files, syslog, webhooks, OpenTelemetry, objects.
+"""The part of config.yaml that says where the record is streamed to: files, syslog, webhooks, OpenTelemetry, NATS,
+objects.
 
 Only shapes, and which of them are safe; `server` streams. Invariant: no secret stands in the file itself, and none
 crosses a network in the clear.
@@ -12,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from proxy.config_access import BesideFile, Name, Section
-from proxy.config_notify import Secret, check_address
+from proxy.config_notify import Secret, check_address, on_this_machine
 from proxy.units import Duration
 
 
@@ -42,16 +43,44 @@ class Syslog(Section):
         return self
 
 
-_KINDS = ("file", "syslog", "webhook", "otlp", "objects")
+class Nats(Section):
+    """A stream of NATS JetStream. The secret of the sink is the password of `user`, or else a token."""
+
+    servers: list[Annotated[str, Field(pattern=r"^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$")]] = Field(
+        min_length=1
+    )
+    stream: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+    subject: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")] = "daypass"
+    tls: Literal["require", "disable"] = "require"
+    cert: BesideFile | None = None
+    key: BesideFile | None = None
+    user: Name | None = None
+    credentials: BesideFile | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Nats:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("nats.cert and nats.key: both or neither")
+        return self
+
+    @property
+    def here(self) -> bool:
+        """Whether all servers are on this machine."""
+        return all(on_this_machine(re.sub(r":[0-9]+$", "", one).strip("[]")) for one in self.servers)
+
+
+_KINDS = ("file", "syslog", "webhook", "otlp", "nats", "objects")
 
 
 class Sink(Secret):
-    """One place that the record is streamed to: a file, a syslog receiver, a webhook, an OTLP collector, objects."""
+    """One place that the record is streamed to: a file, a syslog receiver, a webhook, an OTLP collector, a stream of
+    NATS, objects."""
 
     file: BesideFile | None = None
     syslog: Syslog | None = None
     webhook: Name | None = None
     otlp: Name | None = None
+    nats: Nats | None = None
     objects: Annotated[str, Field(pattern=r"^(s3|gs|az|file)://[^?#@]+$")] | None = None
     header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")] = "Authorization"
     ca: BesideFile | None = None
@@ -61,13 +90,23 @@ class Sink(Secret):
     @model_validator(mode="after")
     def _one(self) -> Sink:
         if sum(getattr(self, key) is not None for key in _KINDS) != 1:
-            raise ValueError("one of file, syslog, webhook, otlp and objects")
+            raise ValueError("one of file, syslog, webhook, otlp, nats and objects")
         for what, address in (("webhook", self.webhook), ("otlp", self.otlp)):
             if address is not None:
                 check_address(what, address)
-        if self.webhook is None and self.otlp is None and self.has_secret:
-            raise ValueError("secret_env and secret_file are for webhook and otlp")
+        if self.webhook is None and self.otlp is None and self.nats is None and self.has_secret:
+            raise ValueError("secret_env and secret_file are for webhook, otlp and nats")
+        if self.nats is not None:
+            self._who(self.nats)
         return self
+
+    def _who(self, nats: Nats) -> None:
+        if nats.user is not None and not self.has_secret:
+            raise ValueError("nats.user needs its password: secret_env or secret_file")
+        if nats.credentials is not None and self.has_secret:
+            raise ValueError("nats.credentials or a secret, not both")
+        if nats.tls == "disable" and self.has_secret and not nats.here:
+            raise ValueError("nats.tls: disable would send the secret in the clear; write require")
 
     @property
     def kind(self) -> str:

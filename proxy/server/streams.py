@@ -19,6 +19,7 @@ from proxy.config import Config
 from proxy.config_sinks import Sink
 from proxy.server.sink_file import FileSink
 from proxy.server.sink_http import OtlpSink, WebhookSink
+from proxy.server.sink_nats import NatsSink
 from proxy.server.sink_objects import ObjectsSink
 from proxy.server.sink_syslog import SyslogSink
 from recorder.sinks import courier
@@ -49,6 +50,9 @@ def way(sink: Sink, installation: str, clock: Clock) -> _Way:
 
     if sink.objects is not None:
         return ObjectsSink(sink.objects, installation, timeout=sink.timeout)
+    if (nats := sink.nats) is not None:
+        safe = None if nats.tls == "disable" else lambda: _trust(sink.ca, nats.cert, nats.key)
+        return NatsSink(nats, installation, secret=sink.secret, trust=safe, timeout=sink.timeout)
 
     def trust_them() -> ssl.SSLContext:
         return _trust(sink.ca)
@@ -70,6 +74,8 @@ def target(sink: Sink) -> str:
         return f"{sink.syslog.host}:{sink.syslog.port}"
     if sink.objects is not None:
         return sink.objects
+    if sink.nats is not None:
+        return f"{sink.nats.subject}.> of stream {sink.nats.stream} at {', '.join(sink.nats.servers)}"
     parts = urlsplit(sink.webhook or sink.otlp or "")
     return f"{parts.scheme}://{parts.netloc}/…"
 

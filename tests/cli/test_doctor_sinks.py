@@ -81,8 +81,14 @@ def test_one_that_is_away_one_without_its_secret_one_whose_cursor_is_damaged(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("  a: {}\n", "one of file, syslog, webhook, otlp and objects"),
-        ("  a: {file: x, otlp: 'https://h/'}\n", "one of file, syslog, webhook, otlp and objects"),
+        ("  a: {}\n", "one of file, syslog, webhook, otlp, nats and objects"),
+        ("  a: {nats: {servers: [h], stream: a.b}}\n", "sinks.a.nats.stream"),
+        ("  a: {nats: {servers: ['nats://h'], stream: a}}\n", "sinks.a.nats.servers"),
+        ("  a: {nats: {servers: [h], stream: a, user: u}}\n", "nats.user needs its password"),
+        ("  a: {nats: {servers: [h], stream: a, credentials: c}, secret_env: X}\n", "not both"),
+        ("  a: {nats: {servers: [h], stream: a, tls: disable}, secret_env: X}\n", "in the clear"),
+        ("  a: {nats: {servers: [h], stream: a, cert: c}}\n", "both or neither"),
+        ("  a: {file: x, otlp: 'https://h/'}\n", "one of file, syslog, webhook, otlp, nats and objects"),
         ("  a: {file: x, secret_env: K}\n", "are for webhook and otlp"),
         ("  a: {webhook: 'http://siem.example/'}\n", "webhook: an https:// address"),
         ("  a: {otlp: 'https://u:p@siem.example/'}\n", "otlp: no password in the address"),
