@@ -89,7 +89,7 @@ def test_one_that_is_away_one_without_its_secret_one_whose_cursor_is_damaged(
         ("  a: {nats: {servers: [h], stream: a, tls: disable}, secret_env: X}\n", "in the clear"),
         ("  a: {nats: {servers: [h], stream: a, cert: c}}\n", "both or neither"),
         ("  a: {file: x, otlp: 'https://h/'}\n", "one of file, syslog, webhook, otlp, nats and objects"),
-        ("  a: {file: x, secret_env: K}\n", "are for webhook and otlp"),
+        ("  a: {file: x, secret_env: K}\n", "are for webhook, otlp and nats"),
         ("  a: {webhook: 'http://siem.example/'}\n", "webhook: an https:// address"),
         ("  a: {otlp: 'https://u:p@siem.example/'}\n", "otlp: no password in the address"),
         ("  a: {otlp: 'https://h/', secret_env: K, secret_file: f}\n", "secret_env or secret_file, not both"),
