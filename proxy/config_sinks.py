@@ -69,6 +69,13 @@ class Nats(Section):
         return all(on_this_machine(re.sub(r":[0-9]+$", "", one).strip("[]")) for one in self.servers)
 
 
+class ObjectLock(Section):
+    """How long S3 lets nobody delete or replace an object: with `governance` who has a right of its own may."""
+
+    mode: Literal["governance", "compliance"]
+    days: int = Field(ge=1, le=36_500)
+
+
 _KINDS = ("file", "syslog", "webhook", "otlp", "nats", "objects")
 
 
@@ -82,6 +89,7 @@ class Sink(Secret):
     otlp: Name | None = None
     nats: Nats | None = None
     objects: Annotated[str, Field(pattern=r"^(s3|gs|az|file)://[^?#@]+$")] | None = None
+    object_lock: ObjectLock | None = None
     header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")] = "Authorization"
     ca: BesideFile | None = None
     timeout: Duration = Field(default=10.0, gt=0, le=300)
@@ -96,6 +104,8 @@ class Sink(Secret):
                 check_address(what, address)
         if self.webhook is None and self.otlp is None and self.nats is None and self.has_secret:
             raise ValueError("secret_env and secret_file are for webhook, otlp and nats")
+        if self.object_lock is not None and not (self.objects or "").startswith("s3://"):
+            raise ValueError("object_lock is for objects at s3://")
         if self.nats is not None:
             self._who(self.nats)
         return self

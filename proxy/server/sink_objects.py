@@ -7,8 +7,9 @@ an object is written once: what lies there with the same size is taken, with ano
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -25,13 +26,32 @@ SCHEMES: Final = ("s3", "gs", "az", "file")
 TOLD: Final = 300
 
 
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """What is written now may not be deleted or replaced for so long; `mode` as S3 has it."""
+
+    mode: str
+    length: timedelta
+    now: Callable[[], datetime]
+
+    def headers(self) -> dict[str, str]:
+        """Of the requests that write."""
+        until = (self.now() + self.length).astimezone(UTC).replace(microsecond=0, tzinfo=None)
+        return {
+            "x-amz-object-lock-mode": self.mode,
+            "x-amz-object-lock-retain-until-date": f"{until.isoformat()}Z",
+            "x-amz-sdk-checksum-algorithm": "SHA256",  # some want to be told of the checksum that comes with it
+        }
+
+
 class ObjectsSink:
     """Puts below `url`, in a folder of the installation's name."""
 
-    def __init__(self, url: str, installation: str, *, timeout: float) -> None:
+    def __init__(self, url: str, installation: str, *, timeout: float, lock: Lock | None = None) -> None:
         self._url = url
         self._installation = installation
         self._timeout = timeout
+        self._lock = lock
         self._store: ObjectStore | None = None
 
     def take(self, items: Sequence[Item]) -> None:
@@ -59,31 +79,39 @@ class ObjectsSink:
         try:
             there = obstore.head(store, key)
         except FileNotFoundError:
-            obstore.put(store, key, data)
+            # The store signs what it is opened with, and a date changes: so it is opened for each object.
+            obstore.put(store if self._lock is None else self._remote(self._lock.headers()), key, data)
             return
         if there["size"] != size:
             raise NotTaken(f"{key} is there with {there['size']} bytes, and should have {size}: it is not replaced")
 
     def _opened(self) -> ObjectStore:
-        from obstore.store import LocalStore, from_url  # noqa: PLC0415
+        from obstore.store import LocalStore  # noqa: PLC0415
 
         if self._store is None:
             parts = urlsplit(self._url)
             if parts.scheme == "file":
                 self._store = LocalStore(unquote(parts.path), mkdir=True)
             else:
-                # Object lock asks for a checksum with each object.
-                more: dict[str, Any] = {"checksum_algorithm": "sha256"} if parts.scheme == "s3" else {}
-                self._store = from_url(
-                    self._url,
-                    client_options={
-                        "timeout": timedelta(seconds=self._timeout),
-                        "allow_http": os.environ.get("AWS_ALLOW_HTTP", "").lower() == "true",
-                    },
-                    retry_config={"max_retries": 1, "retry_timeout": timedelta(seconds=self._timeout)},
-                    **more,
-                )
+                self._store = self._remote({})
         return self._store
+
+    def _remote(self, headers: dict[str, str]) -> ObjectStore:
+        """A store at the other end of a network; `headers` go with each request."""
+        from obstore.store import from_url  # noqa: PLC0415
+
+        # Object lock asks for a checksum with each object.
+        more: dict[str, Any] = {"checksum_algorithm": "sha256"} if self._url.startswith("s3:") else {}
+        return from_url(
+            self._url,
+            client_options={
+                "timeout": timedelta(seconds=self._timeout),
+                "allow_http": os.environ.get("AWS_ALLOW_HTTP", "").lower() == "true",
+                **({"default_headers": headers} if headers else {}),
+            },
+            retry_config={"max_retries": 1, "retry_timeout": timedelta(seconds=self._timeout)},
+            **more,
+        )
 
     def close(self) -> None:
         """May be called twice; credentials of another day are read by the next batch."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import urlsplit
@@ -20,7 +21,7 @@ from proxy.config_sinks import Sink
 from proxy.server.sink_file import FileSink
 from proxy.server.sink_http import OtlpSink, WebhookSink
 from proxy.server.sink_nats import NatsSink
-from proxy.server.sink_objects import ObjectsSink
+from proxy.server.sink_objects import Lock, ObjectsSink
 from proxy.server.sink_syslog import SyslogSink
 from recorder.sinks import courier
 from recorder.sinks.courier import Counts, Courier, Take
@@ -49,7 +50,10 @@ def way(sink: Sink, installation: str, clock: Clock) -> _Way:
         return SyslogSink(to.host, to.port, installation, trust=trust, timeout=sink.timeout)
 
     if sink.objects is not None:
-        return ObjectsSink(sink.objects, installation, timeout=sink.timeout)
+        lock = None
+        if (kept := sink.object_lock) is not None:
+            lock = Lock(kept.mode.upper(), timedelta(days=kept.days), clock.now)
+        return ObjectsSink(sink.objects, installation, timeout=sink.timeout, lock=lock)
     if (nats := sink.nats) is not None:
         safe = None if nats.tls == "disable" else lambda: _trust(sink.ca, nats.cert, nats.key)
         return NatsSink(nats, installation, secret=sink.secret, trust=safe, timeout=sink.timeout)

@@ -49,10 +49,16 @@ class Bucket:
         self.parts: dict[str, dict[int, bytes]] = {}
         self.count = 0
         self.answer = 200
+        self.seen: list[tuple[str, dict[str, str]]] = []
         bucket = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+
+            def parse_request(self) -> bool:
+                whole = super().parse_request()
+                bucket.seen.append((self.command, {key.lower(): value for key, value in self.headers.items()}))
+                return whole
 
             def do_HEAD(self) -> None:
                 found = bucket.objects.get(self.path)
@@ -116,8 +122,8 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     found.close()
 
 
-def sink(url: str) -> Any:
-    return way(Sink.model_validate({"objects": url, "timeout": "3s"}), HERE, FakeClock())
+def sink(url: str, **more: Any) -> Any:
+    return way(Sink.model_validate({"objects": url, "timeout": "3s", **more}), HERE, FakeClock())
 
 
 class House:
@@ -229,6 +235,25 @@ def test_a_large_one_goes_in_parts(bucket: Bucket, tmp_path: Path) -> None:
     to.take([parcel(file)])
     assert bucket.count == 3
     assert bucket.objects == {f"/vault/daypass/{HERE}/2026/11/s-1.jsonl.zst": file.read_bytes()}
+
+
+@pytest.mark.parametrize(("size", "writes"), [(10, "PUT"), (11 << 20, "POST")])
+def test_a_lock_goes_with_what_is_written_and_is_signed(bucket: Bucket, tmp_path: Path, size: int, writes: str) -> None:
+    file = tmp_path / "f"
+    file.write_bytes(os.urandom(size))
+    sink("s3://vault/daypass", object_lock={"mode": "compliance", "days": 365}).take([parcel(file)])
+    (asked,) = (headers for method, headers in bucket.seen if method == "HEAD")
+    assert not [key for key in asked if "lock" in key]
+    written = next(headers for method, headers in bucket.seen if method == writes)
+    assert written["x-amz-object-lock-mode"] == "COMPLIANCE"
+    assert written["x-amz-object-lock-retain-until-date"] == "2027-01-05T09:00:00Z"
+    assert "x-amz-object-lock-mode;x-amz-object-lock-retain-until-date" in written["authorization"]
+
+
+@pytest.mark.parametrize("where", ["file:///tmp/x", "gs://b/x", "az://c/x"])
+def test_a_lock_is_of_s3(where: str) -> None:
+    with pytest.raises(ValueError, match="object_lock is for objects at s3://"):
+        Sink.model_validate({"objects": where, "object_lock": {"mode": "governance", "days": 1}})
 
 
 def test_a_store_that_is_not_there(bucket: Bucket, tmp_path: Path) -> None:
