@@ -7,6 +7,7 @@ an object is written once: what lies there with the same size is taken, with ano
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -63,8 +64,7 @@ class ObjectsSink:
             for item in items:
                 self._put(store, item)
         except (BaseError, OSError, ValueError) as problem:
-            text = " ".join("".join(char if char.isprintable() else " " for char in str(problem)).split())
-            raise NotTaken(f"{type(problem).__name__}: {text}"[:TOLD]) from None
+            raise NotTaken(_why(problem)) from None
 
     def _put(self, store: ObjectStore, item: Item) -> None:
         import obstore  # noqa: PLC0415
@@ -116,3 +116,16 @@ class ObjectsSink:
     def close(self) -> None:
         """May be called twice; credentials of another day are read by the next batch."""
         self._store = None
+
+
+def _why(problem: Exception) -> str:
+    """What the store has said, where it has; the request alone fills the line otherwise."""
+    text = str(problem)
+    parts = [match[1] for tag in ("Code", "Message") if (match := re.search(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL))]
+    status = re.search(r"status code: (\d{3}[^:]*)", text)
+    if status and not parts and status[1].startswith(("401", "403")):
+        return (
+            f"{status[1]}: these credentials may not read heads here, or not list: S3 then says so of what is not there"
+        )
+    said = ": ".join([*([status[1]] if status and parts else []), *parts]) or f"{type(problem).__name__}: {text}"
+    return " ".join("".join(char if char.isprintable() else " " for char in said).split())[:TOLD]
