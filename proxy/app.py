@@ -17,6 +17,7 @@ import signal
 import socket
 import ssl
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import structlog
@@ -39,11 +40,12 @@ from proxy.clock import Clock, SystemClock
 from proxy.config import Config, checkpoint_file, load
 from proxy.policy.load import Policies
 from proxy.policy.worker import Workers
-from proxy.server import logs, tls
+from proxy.server import digest, indexer, logs, tls
 from proxy.server.channel import SocketChannel
 from proxy.server.dial import Dialler
 from proxy.server.digest import Digester
 from proxy.server.front import Front, OwnPages
+from proxy.server.indexer import Indexer
 from proxy.server.link import Charter, Link, Tracing, summoned
 from proxy.server.listener import Listener
 from proxy.server.metrics import Counts, Gauges, Metrics
@@ -206,6 +208,8 @@ async def _run(
     holding = Holding(Holds(store, steady, emit), steady)
     agreements = Agreements(store, steady, Texts(config.agreements), emit)
     steward = Steward(config, store, steady, emit, bench.terms, withdrawn=bench.withdrawn, counted=counts.alert)
+    directory = config.recording.dir.absolute()
+    digests = Digests(store, steady, emit, treelog.maker(directory) or identity)
     watch = Watch(
         config=config,
         recorder=recorder,
@@ -222,12 +226,10 @@ async def _run(
         holding=holding,
         agreements=agreements,
         notifier=Notifier(config.notify, Outbox(store, clock), clock, identity, counts.notices),
-        digester=Digester(
-            config.digests,
-            config.recording.dir.absolute(),
-            Digests(store, steady, emit, treelog.maker(config.recording.dir) or identity),
-            steady,
-        ),
+        more=[
+            ("digests", digest.EVERY, _if(commons.leads, Digester(config.digests, directory, digests, steady).round)),
+            ("index", indexer.EVERY, _if(commons.leads, Indexer(config.recording, clock.monotonic).round)),
+        ],
         lead=Lead(store, clock),
         streams=streams,
     )
@@ -323,6 +325,16 @@ def _common_ground(config: Config) -> Path:
         state = Path(config.state.removeprefix("sqlite:///"))
         return state.with_name(f"{state.name}-run")
     return config.recording.dir.absolute() / ".run"
+
+
+def _if(leads: Callable[[], bool], what: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    """A round of the one process that leads on this host's folder."""
+
+    async def lead() -> None:
+        if leads():
+            await what()
+
+    return lead
 
 
 def _upkeep(config: Config, clock: Clock) -> Upkeep:

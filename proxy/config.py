@@ -181,6 +181,7 @@ class Recording(_Model):
     compress: Literal["zstd", "none"] = "zstd"
     recipients: tuple[Annotated[str, AfterValidator(_recipient)], ...] = ()
     retention: Duration | None = Field(default=None, ge=3600)
+    index: Literal["background", "search"] = "background"
 
 
 class Metrics(_Model):

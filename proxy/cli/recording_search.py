@@ -27,6 +27,8 @@ _SYNTAX = (
     "sql: params: said: tables: functions: columns: facts:"
 )
 
+PATIENCE = 3.0
+"""Seconds for a server that is entering what is new."""
 FolderOption = Annotated[
     Path | None,
     typer.Option("--dir", metavar="DIR", help="A recordings folder; without it, the one that the config names."),
@@ -74,7 +76,8 @@ def search_command(
     )  # fmt: skip
     try:
         if update:
-            _say(search_feed.update(directory, path=index, keys=keys, progress=_progress("reading recordings")))
+            progress = _progress("reading recordings")
+            _say(search_feed.update(directory, path=index, keys=keys, patience=PATIENCE, progress=progress))
         page = search.search(directory, asked, path=index)
     except QuerySyntaxError as error:
         fail(USAGE, f"cannot read the query {query!r}: {error}", _SYNTAX)

@@ -25,6 +25,7 @@ from recorder.summary import Summary
 
 log = structlog.get_logger()
 
+EVERY: Final = 10.0
 SETTLE: Final = timedelta(minutes=1)
 """From the end of a period until its last results are surely in the files."""
 AGAIN: Final = 300.0

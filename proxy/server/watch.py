@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import asyncpg
@@ -24,7 +24,6 @@ from proxy.access.privileges import Connection
 from proxy.access.roles import Released, RoleError, refuse_released
 from proxy.access.store import StoreError
 from proxy.config import Config, ConfigError, Database
-from proxy.server.digest import Digester
 from proxy.server.metrics import Counts
 from proxy.server.notify import Notifier
 from proxy.server.streams import Streams
@@ -59,7 +58,10 @@ REMOVALS_EVERY: Final = 1.0
 CLOCK_EVERY: Final = 1.0
 LEAD_EVERY: Final = 1.0
 NOTIFY_EVERY: Final = 1.0
-DIGEST_EVERY: Final = 10.0
+
+
+Round = tuple[str, float, Callable[[], Awaitable[None]]]
+"""A name, how often (seconds), and what is done."""
 
 
 class Watch:
@@ -83,7 +85,7 @@ class Watch:
         holding: Holding,
         agreements: Agreements,
         notifier: Notifier,
-        digester: Digester,
+        more: Sequence[Round],
         lead: Lead,
         streams: Streams,
     ) -> None:
@@ -102,7 +104,7 @@ class Watch:
         self._holding = holding
         self._agreements = agreements
         self._notifier = notifier
-        self._digester = digester
+        self._more = more
         self._lead = lead
         self._streams = streams
         self._led = False
@@ -120,7 +122,7 @@ class Watch:
 
     def start(self) -> None:
         """Begin all rounds."""
-        rounds: list[tuple[str, float, Callable[[], Awaitable[None]]]] = [
+        rounds: list[Round] = [
             ("flush", FLUSH_EVERY, self._flush),
             ("deadlines", GRANTS_EVERY, self._deadlines),
             ("grants", GRANTS_EVERY, self._look_at_state),
@@ -136,10 +138,10 @@ class Watch:
             ("lead", LEAD_EVERY, self._claim),
             ("steward", STEWARD_EVERY, self._stages),
             ("sinks", LEAD_EVERY, self._stream),
-            ("digests", DIGEST_EVERY, self._digests),
             ("prune", NOTIFY_EVERY, self._prune),
             ("spent", SPENT_EVERY, self.save_spent),
         ]
+        rounds += self._more
         rounds += [(f"notify {name}", NOTIFY_EVERY, self._notices(name)) for name in self._notifier.sinks]
         for name, every, what in rounds:
             self._tasks.append(spawn(_repeat(name, every, what), name=name))
@@ -317,11 +319,6 @@ class Watch:
                 await self._notifier.round(sink)
 
         return tell
-
-    async def _digests(self) -> None:
-        """Of what is recorded on this host, by whoever leads on its folder."""
-        if self._registry.commons.leads():
-            await self._digester.round()
 
     async def _prune(self) -> None:
         if self.leads():
