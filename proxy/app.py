@@ -36,6 +36,7 @@ from proxy.access.stages import Stages
 from proxy.access.store import Store, StoreError
 from proxy.access.timekeeping import Steady, TimeFacts, boot
 from proxy.access.tokens import Tokens
+from proxy.access.witnesses import Witnesses
 from proxy.clock import Clock, SystemClock
 from proxy.config import Config, checkpoint_file, load
 from proxy.policy.load import Policies
@@ -70,6 +71,7 @@ from proxy.session.steward import Steward
 from proxy.session.talk import Tally
 from proxy.session.telling import teller
 from proxy.session.timekeeper import Timekeeper
+from proxy.session.witnessing import Witnessing
 from proxy.tasks import spawn
 from recorder import treelog
 from recorder.journal import Recorder, RecordError, Turns
@@ -209,7 +211,8 @@ async def _run(
     agreements = Agreements(store, steady, Texts(config.agreements), emit)
     steward = Steward(config, store, steady, emit, bench.terms, withdrawn=bench.withdrawn, counted=counts.alert)
     directory = config.recording.dir.absolute()
-    digests = Digests(store, steady, emit, treelog.maker(directory) or identity)
+    place = treelog.maker(directory) or identity
+    digests = Digests(store, steady, emit, place)
     watch = Watch(
         config=config,
         recorder=recorder,
@@ -226,6 +229,7 @@ async def _run(
         holding=holding,
         agreements=agreements,
         notifier=Notifier(config.notify, Outbox(store, clock), clock, identity, counts.notices),
+        witnessing=Witnessing(Witnesses(store), alerts, directory, place, counts.alert),
         more=[
             ("digests", digest.EVERY, _if(commons.leads, Digester(config.digests, directory, digests, steady).round)),
             ("index", indexer.EVERY, _if(commons.leads, Indexer(config.recording, clock.monotonic).round)),

@@ -1,7 +1,8 @@
-"""The newest checkpoint in a file outside of the recordings folder, such as beside the state.
+"""The newest checkpoint in a file outside of the recordings folder, such as beside the state, or in the state itself.
 
-It tells of a folder that was put back as a whole to what it was: the file then knows more lines than the log has. Must
-not know who compares (`verify`). Invariant: it never goes back, and never over to another history.
+It tells of a folder that was put back as a whole to what it was: the file then knows more lines than the log has. And
+the folder keeps how much the state has seen, which tells of a state that was put back. Must not know who compares.
+Invariant: it never goes back, and never over to another history.
 """
 
 import os
@@ -10,6 +11,8 @@ from pathlib import Path
 from recorder import checkpoint, files, tree
 from recorder.checkpoint import Checkpoint
 from recorder.files import RecordError
+
+CONFIRMED = ".witnessed"
 
 
 class Witness:
@@ -25,7 +28,7 @@ class Witness:
         then stays as it is, and verify goes on saying so."""
         if not self._fits:  # once: from there on the tree only grows
             old = self._old()
-            if old is not None and not self._grew(old):
+            if old is not None and not fits(self._log, old):
                 raise RecordError(
                     f"the node log is not the one that {self._file} has seen ({old.size} lines): it was put back, or "
                     f"written anew; `recording verify` says more. Remove that file only if you know why"
@@ -46,11 +49,32 @@ class Witness:
         except FileNotFoundError:
             return None
 
-    def _grew(self, old: Checkpoint) -> bool:
-        frontier = tree.Frontier()
-        with self._log.open("rb") as lines:
-            for raw in lines:
-                if frontier.size == old.size or not raw.endswith(b"\n"):
-                    break
-                frontier.add(tree.leaf(raw[:-1]))
-        return frontier.size == old.size and frontier.root() == old.root
+
+def fits(log: Path, old: Checkpoint) -> bool:
+    """Whether the log of now is the one that `old` was made of, grown or not. OSError."""
+    frontier = tree.Frontier()
+    with log.open("rb") as lines:
+        for raw in lines:
+            if frontier.size == old.size or not raw.endswith(b"\n"):
+                break
+            frontier.add(tree.leaf(raw[:-1]))
+    return frontier.size == old.size and frontier.root() == old.root
+
+
+def confirmed(directory: Path) -> int:
+    """The lines of the log that the state surely has a checkpoint of; 0 where none is known. OSError."""
+    try:
+        text = (directory / CONFIRMED).read_text("ascii")
+    except FileNotFoundError:
+        return 0
+    return int(text) if text.strip().isdigit() else 0
+
+
+def confirm(directory: Path, size: int) -> None:
+    """The state has a checkpoint of so many lines. OSError."""
+    file = directory / CONFIRMED
+    new = file.with_name(f"{CONFIRMED}.new")
+    new.write_text(f"{size}\n", "ascii")
+    new.chmod(0o600)
+    files.give(new)
+    new.replace(file)

@@ -5,6 +5,7 @@ work is the recorder's; this file knows arguments and exit codes only. Invariant
 or missing, and on nothing else.
 """
 
+import asyncio
 import contextlib
 from pathlib import Path
 from typing import Annotated
@@ -14,9 +15,9 @@ import typer
 from proxy.cli import recording_keep, recording_report, recording_search
 from proxy.cli.identity import IdentityOption, identities, unreadable
 from proxy.cli.options import ConfigOption, OutputOption, load_config
-from proxy.cli.output import NO, UNREACHABLE, USAGE, emit, fail
-from proxy.config import ConfigError, checkpoint_file
-from recorder import command, show
+from proxy.cli.output import NO, UNREACHABLE, USAGE, emit, fail, note
+from proxy.config import Config, ConfigError, checkpoint_file
+from recorder import command, show, treelog
 from recorder.export import FORMATS
 from recorder.heads import Given
 from recorder.index import NotFoundError
@@ -138,9 +139,35 @@ def _given(files: list[Path], target: Target, config: Path) -> list[Given]:
         with contextlib.suppress(ConfigError, OSError):
             cfg = load_config(config)
             beside = checkpoint_file(cfg)
-            if beside is not None and cfg.recording.dir.absolute() == target.directory and beside.exists():
-                given.append(Given(str(beside), beside.read_bytes()))
+            if cfg.recording.dir.absolute() == target.directory:
+                if beside is None:
+                    given += _from_state(cfg)
+                elif beside.exists():
+                    given.append(Given(str(beside), beside.read_bytes()))
     return given
+
+
+def _from_state(cfg: Config) -> list[Given]:
+    """The checkpoint that a state in Postgres keeps. Without it everything else is still verified."""
+    from proxy.access.store import Store, StoreError  # noqa: PLC0415  (where there is such a state)
+    from proxy.access.witnesses import Witnesses  # noqa: PLC0415
+
+    async def read(place: str) -> bytes | None:
+        store = await Store.open(cfg.state)
+        try:
+            return await Witnesses(store).last(place)
+        finally:
+            await store.close()
+
+    try:
+        place = treelog.maker(cfg.recording.dir)
+        note_ = asyncio.run(read(place)) if place is not None else None
+    except FileNotFoundError:  # no node log, which is a finding of its own
+        return []
+    except StoreError as error:
+        note(f"the checkpoint that the state keeps was not compared: {error}")
+        return []
+    return [Given("the state's checkpoint", note_)] if note_ is not None else []
 
 
 def recordings_folder(config: Path) -> Path:

@@ -85,6 +85,7 @@ class Watch:
         holding: Holding,
         agreements: Agreements,
         notifier: Notifier,
+        witnessing: Callable[[bytes | None], Awaitable[None]],
         more: Sequence[Round],
         lead: Lead,
         streams: Streams,
@@ -104,6 +105,7 @@ class Watch:
         self._holding = holding
         self._agreements = agreements
         self._notifier = notifier
+        self._witnessing = witnessing
         self._more = more
         self._lead = lead
         self._streams = streams
@@ -301,6 +303,7 @@ class Watch:
         except (OSError, RecordError) as problem:
             log.error("upkeep_failed", reason=str(problem))
             return
+        await self._witnessing(done.checkpoint)
         if done.packed:
             plain, stored = (sum(sizes) for sizes in zip(*((e.plain_bytes, e.bytes) for e in done.packed), strict=True))
             log.info("recordings_stored", count=len(done.packed), bytes=plain, stored_bytes=stored)
