@@ -286,8 +286,8 @@ def load(path: Path, text: str | None = None) -> Config:
 
 
 def checkpoint_file(config: Config) -> Path | None:
-    """Where the newest checkpoint of the node log is kept beside the state; None where the state is in Postgres, which keeps it
-    itself."""
+    """Where the newest checkpoint of the node log is kept beside the state; None where only the state, in Postgres,
+    keeps it."""
     if not config.state.startswith("sqlite:///"):
         return None
     state = Path(config.state.removeprefix("sqlite:///"))
