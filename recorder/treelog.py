@@ -3,7 +3,7 @@
     checkpoint               the newest one: ship it off the machine, `verify --checkpoint` compares
     checkpoints/<date>       the last one of each day (UTC)
     checkpoints/conflict-*   one that the log no longer fits: kept, so that verify goes on saying so
-    .tree                    where the tree was left, so that nobody reads the whole log again; a cache
+    .tree, .tree.lock        where the tree was left, so that nobody reads the whole log again, a cache; its lock
 
 Must not know recordings. Invariants: a checkpoint is never ahead of the log, and one that the log does not fit is never
 written over.
@@ -26,6 +26,9 @@ from recorder.seal import fingerprint, raw_public
 CHECKPOINT = "checkpoint"
 FOLDER = "checkpoints"
 CACHE = ".tree"
+LOCK = ".tree.lock"
+PATIENCE = 30.0
+"""Seconds for another process that makes a checkpoint: it waits for the disk."""
 CONFLICT = "conflict-"
 _STARTED = b'"event":"tree.start"'
 _BLOCK = 1 << 20
@@ -42,7 +45,7 @@ class _Place(msgspec.Struct):
 
 
 class TreeLog:
-    """Makes the checkpoints of one folder. Any process may have one; the log's own lock keeps them apart."""
+    """Makes the checkpoints of one folder. Any process may have one; a lock keeps them apart."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory.absolute()
@@ -57,15 +60,29 @@ class TreeLog:
         RecordError."""
         if not self._log.exists() or (self._place is not None and self._log.stat().st_size == self._place.offset):
             return None
+        lock = os.open(self._directory / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            files.give(self._directory / LOCK)
+            # Of the checkpoints alone: who appends to the log does not wait while they are brought to the disk.
+            with files.locked(lock, self._directory / LOCK, patience=PATIENCE):
+                return self._round(at)
+        finally:
+            os.close(lock)
+
+    def _round(self, at: datetime) -> bytes | None:
         node = NodeLog(self._directory, sync=True)
         try:
             self._catch_up()  # most of it, while others may write
             with node.holding():
-                return self._write(node, at)
+                made = self._make(node, at)
+            if made is not None:
+                self._publish(*made, at)
+            return made[0] if made is not None else None
         finally:
             node.close()
 
-    def _write(self, node: NodeLog, at: datetime) -> bytes | None:
+    def _make(self, node: NodeLog, at: datetime) -> tuple[bytes, bytes] | None:
+        """The checkpoint, and the cache that belongs to it. Call with the log held."""
         self._catch_up()
         place, old = self._place, self._current()
         if place is None or not place.size:
@@ -80,22 +97,24 @@ class TreeLog:
             node.append_held(lost, at)
             self._catch_up()
         origin = self._origin(node)
-        data = self._publish(node, place, origin, at)
-        if not place.started:
+        if not place.started:  # once in the life of a log: what it will say there is has to be there before
+            self._publish(*self._signed(node, place, origin), at)
             node.append_held(TreeStart(origin=origin), at)
             self._catch_up()
-            data = self._publish(node, place, origin, at)
-        return data
+        return self._signed(node, place, origin)
 
-    def _publish(self, node: NodeLog, place: _Place, origin: str, at: datetime) -> bytes:
-        data = node.sealed_head(origin, self._frontier.size, self._frontier.root())
+    def _signed(self, node: NodeLog, place: _Place, origin: str) -> tuple[bytes, bytes]:
+        place.nodes = [one.hex() for one in self._frontier.nodes]
+        return node.sealed_head(origin, self._frontier.size, self._frontier.root()), msgspec.json.encode(place)
+
+    def _publish(self, data: bytes, cache: bytes, at: datetime) -> None:
+        with self._log.open("rb") as log:
+            os.fdatasync(log.fileno())  # a power cut must not leave less of the log than a checkpoint saw
         files.make_folder(self._directory / FOLDER)
         files.give(self._directory / FOLDER)
         _replace(self._directory / FOLDER / f"{at:%Y-%m-%d}", data)
         _replace(self._directory / CHECKPOINT, data)
-        place.nodes = [one.hex() for one in self._frontier.nodes]
-        _replace(self._directory / CACHE, msgspec.json.encode(place))
-        return data
+        _replace(self._directory / CACHE, cache)
 
     def _current(self) -> Checkpoint | None:
         with suppress(FileNotFoundError):
@@ -117,7 +136,7 @@ class TreeLog:
             if self._place is None:
                 self._place, self._frontier = self._cached(log.fileno())
                 self._doubted = self._place.size == 0
-            elif os.fstat(log.fileno()).st_size < self._place.offset:
+            elif self._taken_back(log.fileno(), self._place):
                 self._place, self._frontier, self._doubted = _Place(), tree.Frontier(), True
             place, old = self._place, self._current() if self._doubted else None
             log.seek(place.offset)
@@ -132,6 +151,13 @@ class TreeLog:
                 place.started = place.started or _STARTED in text
                 if old is not None and place.size == old.size:
                     self._marks[old.size] = self._frontier.root()
+
+    def _taken_back(self, log: int, place: _Place) -> bool:
+        """What was read while others wrote may be gone: one whose write failed takes its lines back."""
+        if os.fstat(log).st_size < place.offset:
+            return True
+        tail = chain.read_tail(log, place.offset)
+        return place.size > 0 and (tail.whole, tail.head.hash) != (place.offset, place.last)
 
     def _cached(self, log: int) -> tuple[_Place, tree.Frontier]:
         try:

@@ -1,11 +1,13 @@
 """recorder/treelog.py: checkpoints follow the log, and none that the log does not fit is lost."""
 
+import os
+import threading
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from recorder import checkpoint, tree, treelog
+from recorder import checkpoint, files, tree, treelog
 from recorder.checkpoint import Checkpoint
 from recorder.journal import Recorder
 from recorder.treelog import TreeLog
@@ -129,3 +131,63 @@ def test_an_unreadable_checkpoint_is_kept_too(tmp_path: Path) -> None:
 def test_nothing_to_do(tmp_path: Path) -> None:
     assert TreeLog(tmp_path).round(NOON) is None
     assert treelog.notes(tmp_path) == []
+
+
+def test_who_appends_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a checkpoint is brought to the disk, nobody holds the log."""
+    sealed(tmp_path, "s-1")
+    log = TreeLog(tmp_path)
+    log.round(NOON)
+    sealed(tmp_path, "s-2")
+    free, fsync = [], os.fsync
+
+    def watched(fd: int) -> None:
+        with (tmp_path / "node.jsonl").open("rb") as other:
+            free.append(files.hold(other.fileno(), patience=0))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    assert log.round(NOON) is not None
+    assert free == [True, True, True]
+    monkeypatch.undo()
+    assert verify(tmp_path).ok
+
+
+def test_a_line_that_was_taken_back_is_no_leaf(tmp_path: Path) -> None:
+    """Somebody's append failed, and its line was read before it was cut off."""
+    sealed(tmp_path, "s-1")
+    log = TreeLog(tmp_path)
+    log.round(NOON)
+    node = tmp_path / "node.jsonl"
+    before = node.read_bytes()
+    with node.open("ab") as file:
+        file.write(before.splitlines(keepends=True)[-1])
+    log._catch_up()
+    node.write_bytes(before)
+    sealed(tmp_path, "s-2")
+    log.round(NOON)
+    assert current(tmp_path).root == tree.root(leaves(tmp_path))
+    assert verify(tmp_path).ok
+
+
+def test_two_processes_take_turns(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, now=Ticker())
+    logs = [TreeLog(tmp_path), TreeLog(tmp_path)]
+    found: list[bytes | None] = []
+
+    def make(log: TreeLog) -> None:
+        for _ in range(15):
+            found.append(log.round(NOON))
+
+    threads = [threading.Thread(target=make, args=(log,)) for log in logs]
+    for thread in threads:
+        thread.start()
+    for number in range(20):
+        play(recorder, f"s-{number}").close(end())
+    for thread in threads:
+        thread.join()
+    recorder.close()
+    logs[0].round(NOON)
+    assert len([one for one in found if one is not None]) > 2
+    assert current(tmp_path).root == tree.root(leaves(tmp_path))
+    assert kinds(tmp_path) == []
