@@ -14,6 +14,7 @@ for up to 20 ms: a lane that has a chunk full of new texts lets others have thei
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -205,4 +206,8 @@ class Worker:
         except TimeoutError:
             if process.returncode is None:
                 process.kill()
+            # asyncio (since 3.11.5) counts it as ended when its pipes are, too, and no longer reads one that is full.
+            with contextlib.suppress(RuntimeError):  # somebody reads
+                while process.stdout is not None and await process.stdout.read(1 << 16):
+                    pass
             await process.wait()
