@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,14 +18,7 @@ from tests.recorder.support import Ticker, play
 
 
 def daypass(house: House, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "proxy.cli.main", "-c", str(house.folder / "config.yaml"), *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-        env={**os.environ, "SHOP_PASSWORD": "vendor-secret"},
-    )
+    return house.run(*words)
 
 
 def create(house: House) -> subprocess.CompletedProcess[str]:
