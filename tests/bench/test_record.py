@@ -25,6 +25,7 @@ def test_every_figure_is_measured(tmp_path: Path) -> None:
         "ms",
         "MB/s",
         "lines/s",
+        *("bytes", "bytes", "MB/s", "MB/s of what it holds"),
         *("s", "ms", "ms", "statements/s", "B/statement"),
         *(["ms"] * len(QUERIES)),
     ]

@@ -46,9 +46,10 @@ def test_a_second_installation_is_refused(make_house: Callable[..., House], work
         assert granted.returncode == 3
         assert "belongs to another installation of daypass" in granted.stderr.replace("\n", " ")
         assert json.loads(daypass(second, "grant", "list", "-o", "json").stdout) == []
-        assert before == {
-            path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"
-        }
+        if not running:  # the first writes what is its own at any time
+            assert before == {
+                path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"
+            }
     assert create(first).returncode == 0
     assert verify(folder).ok
 

@@ -195,6 +195,9 @@ def test_a_worker_that_dies_lets_nothing_go(make_house: Callable[..., House]) ->
     house = make_house(policy=HELD, people=PEOPLE).start()
     asking = Asking(house)
     (hold,) = waiting(house)
+    for _ in until(10):
+        if any(line["event"] == "hold" for line in house.lines()):
+            break
     assert house.process is not None
     house.process.kill()
     asking.end()
