@@ -30,8 +30,8 @@ from proxy.policy.refusal import Refused
 
 log = structlog.get_logger()
 
-SECONDS = 0.25
-REAL = 8
+SECONDS = 0.5
+REAL = 4
 """Seconds of real time for each second of CPU time: a busy machine is not the text's fault."""
 STARTING = 30.0
 """Seconds for a process to start, or to make a judge."""

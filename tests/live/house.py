@@ -107,7 +107,7 @@ class House:
             began = log.tell()
             words = ["-c", str(self.folder / "config.yaml"), "serve", *arguments]
             environment = {**os.environ, "SHOP_PASSWORD": password}
-            if prepare is None:
+            if prepare is None and "LD_PRELOAD" not in environment:
                 self.process = command.start(*words, stdout=log.fileno(), stderr=log.fileno(), env=environment)
             else:
                 self.process = subprocess.Popen(
