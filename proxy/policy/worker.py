@@ -112,6 +112,7 @@ class Worker:
         self._process: Process | None = None
         self._started = float("-inf")
         self._starting = asyncio.Lock()
+        self._ready = False
 
     @property
     def pid(self) -> int | None:
@@ -174,7 +175,7 @@ class Worker:
         now = asyncio.get_running_loop().time()
         if now - self._started < PAUSE:
             raise WorkerDied("it has just been started")
-        self._started = now
+        self._started, self._ready = now, False
         environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         try:
@@ -189,19 +190,20 @@ class Worker:
             raise WorkerDied(str(problem)) from None
         try:
             await self._talk(b"", STARTING)
+            self._ready = True
         except WorkerDied:
             await self.stop(now=True)
             raise
 
     async def stop(self, *, now: bool = False) -> None:
-        """End the process: it ends by itself when its input does, unless it has to be `now`."""
+        """End the process: it ends by itself when its input does, unless it has to be `now` or still starts."""
         process, self._process = self._process, None
         if process is None:
             return
         if process.stdin is not None:
             process.stdin.close()
         try:
-            async with asyncio.timeout(0 if now else self._seconds * REAL + 1):
+            async with asyncio.timeout(0 if now or not self._ready else self._seconds * REAL + 1):
                 await process.wait()
         except TimeoutError:
             if process.returncode is None:
