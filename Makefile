@@ -24,6 +24,8 @@ JOBS ?= 2
 VENV := .venv
 PY := $(VENV)/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Tests start daypass hundreds of times: each start would compile all of it.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-slow faults check format compiled test-compiled bench bench-rows bench-crowd bench-record bench-revoke lanes bench-guard conformance corpus clean
 .DEFAULT_GOAL := demo

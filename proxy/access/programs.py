@@ -33,8 +33,10 @@ async def run(
 ) -> Ran:  # fmt: skip
     """Runs `argv` (no shell) for at most `seconds`. Never raises."""
     name = os.path.basename(argv[0])
+    loop = asyncio.get_running_loop()
     try:
-        process = await asyncio.create_subprocess_exec(
+        transport, heard = await loop.subprocess_exec(
+            lambda: _Heard(longest),
             *argv,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -46,40 +48,50 @@ async def run(
         return Ran(b"", f"{name} cannot be run: {error.strerror}")
     try:
         async with asyncio.timeout(seconds):
-            out, words, code = await asyncio.gather(
-                _read(process.stdout, longest), _last_words(process.stderr), process.wait()
-            )
+            await heard.over.wait()
     except TimeoutError:
         return Ran(b"", f"{name} took longer than {seconds:g} s")
-    except _TooMuchError:
-        return Ran(b"", f"{name} printed more than {longest} bytes")
     finally:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
-    if code:
+            os.killpg(transport.get_pid(), signal.SIGKILL)
+        await heard.exited.wait()
+        transport.close()  # who left its group may hold the other ends of the pipes: nobody waits for it
+    if len(heard.out) > longest:
+        return Ran(b"", f"{name} printed more than {longest} bytes")
+    if code := transport.get_returncode():
         how = f"ended with exit code {code}" if code > 0 else f"was ended by signal {-code}"
-        return Ran(out, f"{name} {how}{f': {words}' if words else ''}")
-    return Ran(out, None)
+        words = _last_words(heard.tail)
+        return Ran(bytes(heard.out), f"{name} {how}{f': {words}' if words else ''}")
+    return Ran(bytes(heard.out), None)
 
 
-class _TooMuchError(Exception):
-    pass
+class _Heard(asyncio.SubprocessProtocol):
+    """What it prints, up to one piece above `longest` bytes, and the end of what it says on standard error.
+
+    `over`: it and its pipes are closed, or it printed too much. `exited`: itself is, whoever holds its pipes.
+    """
+
+    def __init__(self, longest: int) -> None:
+        self.out, self.tail = bytearray(), b""
+        self.over, self.exited = asyncio.Event(), asyncio.Event()
+        self._longest = longest
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        if fd != 1:
+            self.tail = (self.tail + data)[-4096:]
+        elif len(self.out) <= self._longest:
+            self.out += data
+            if len(self.out) > self._longest:
+                self.over.set()
+
+    def process_exited(self) -> None:
+        self.exited.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.over.set()
 
 
-async def _read(stream: asyncio.StreamReader | None, longest: int) -> bytes:
-    data = b""
-    while stream is not None and (piece := await stream.read(65_536)):
-        data += piece
-        if len(data) > longest:
-            raise _TooMuchError
-    return data
-
-
-async def _last_words(stream: asyncio.StreamReader | None) -> str:
-    """The last line of what it says; the rest is read and forgotten, so that it can go on."""
-    tail = b""
-    while stream is not None and (piece := await stream.read(65_536)):
-        tail = (tail + piece)[-4096:]
+def _last_words(tail: bytes) -> str:
+    """The last line of what it said, fit to be shown."""
     lines = tail.decode("utf-8", "replace").strip().splitlines()
     return "".join(c for c in lines[-1] if c.isprintable())[:LONGEST_WORDS] if lines else ""

@@ -22,7 +22,8 @@ from proxy.access.backup import BackupError
 from proxy.access.model import clock_time
 from proxy.cli.options import ByOption, ConfigOption, OutputOption, load_config, who
 from proxy.cli.output import UNREACHABLE, USAGE, emit, fail, note, rfc3339, styled, warn
-from proxy.cli.state import Access, with_access
+from proxy.cli.state import Access, where, with_access
+from proxy.session.telling import teller
 from recorder import files
 
 app = typer.Typer(no_args_is_help=True, help="Back up the state, and restore it.")
@@ -87,12 +88,14 @@ def restore(
 
     async def put(access: Access) -> tuple[backup.Restored, collections.Counter[str]]:
         with file.open("rb") as source:
-            since = list(_steps_since(cfg.recording.dir, backup.check(source).at))
+            told = backup.check(source)
+            since = list(_steps_since(cfg.recording.dir, told.at))
             restored = await backup.restore(
                 access.store,
                 source,
                 access.clock,
-                access.emit,
+                # The recordings belong to the installation that comes back, not to the one that the empty state made.
+                teller(cfg.recording.dir, access.clock.now, where(), installation=told.installation),
                 by=who(by),
                 keep_live=keep_live,
                 ended_since=[str(e["grant"]) for e in since if e["action"] in {"revoked", "ended", "token"}],

@@ -63,8 +63,6 @@ def with_access(cfg: Config, action: Callable[[Access], Awaitable[T]]) -> T:
     async def main() -> T:
         store = await Store.open(cfg.state)
         try:
-            identity, _ = await store.identity()
-            emit = teller(cfg.recording.dir, clock.now, where(), identity)
             groups = cfg.people.groups
             identity, _ = await store.identity()
             emit = teller(cfg.recording.dir, clock.now, where(), installation=identity)

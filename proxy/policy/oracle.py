@@ -7,15 +7,16 @@ offsets. Knows nothing of policies.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from postgast.native import lib
 
 from proxy.policy.refusal import Refused
 
 Node = dict[str, Any]
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
 _PLACES = frozenset(
     {
         "location",
@@ -49,8 +50,8 @@ def tree(sql: bytes) -> list[Any]:
             message = error.message.decode(errors="replace")
             raise Refused("syntax", message, "", error.cursorpos - 1 if error.cursorpos > 0 else None)
         try:
-            parsed: list[Any] = json.loads(result.parse_tree).get("stmts", [])
-        except (RecursionError, ValueError):
+            parsed: list[Any] = _decode(result.parse_tree).get("stmts", [])
+        except (RecursionError, msgspec.DecodeError):
             raise Refused("limit.nesting", "the statement is nested too deep") from None
         return parsed
     finally:

@@ -14,6 +14,7 @@ for up to 20 ms: a lane that has a chunk full of new texts lets others have thei
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -29,8 +30,8 @@ from proxy.policy.refusal import Refused
 
 log = structlog.get_logger()
 
-SECONDS = 0.25
-REAL = 8
+SECONDS = 0.5
+REAL = 4
 """Seconds of real time for each second of CPU time: a busy machine is not the text's fault."""
 STARTING = 30.0
 """Seconds for a process to start, or to make a judge."""
@@ -111,6 +112,7 @@ class Worker:
         self._process: Process | None = None
         self._started = float("-inf")
         self._starting = asyncio.Lock()
+        self._ready = False
 
     @property
     def pid(self) -> int | None:
@@ -173,7 +175,7 @@ class Worker:
         now = asyncio.get_running_loop().time()
         if now - self._started < PAUSE:
             raise WorkerDied("it has just been started")
-        self._started = now
+        self._started, self._ready = now, False
         environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         try:
@@ -188,21 +190,26 @@ class Worker:
             raise WorkerDied(str(problem)) from None
         try:
             await self._talk(b"", STARTING)
+            self._ready = True
         except WorkerDied:
             await self.stop(now=True)
             raise
 
     async def stop(self, *, now: bool = False) -> None:
-        """End the process: it ends by itself when its input does, unless it has to be `now`."""
+        """End the process: it ends by itself when its input does, unless it has to be `now` or still starts."""
         process, self._process = self._process, None
         if process is None:
             return
         if process.stdin is not None:
             process.stdin.close()
         try:
-            async with asyncio.timeout(0 if now else self._seconds * REAL + 1):
+            async with asyncio.timeout(0 if now or not self._ready else self._seconds * REAL + 1):
                 await process.wait()
         except TimeoutError:
             if process.returncode is None:
                 process.kill()
+            # asyncio (since 3.11.5) counts it as ended when its pipes are, too, and no longer reads one that is full.
+            with contextlib.suppress(RuntimeError):  # somebody reads
+                while process.stdout is not None and await process.stdout.read(1 << 16):
+                    pass
             await process.wait()

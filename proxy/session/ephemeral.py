@@ -45,8 +45,8 @@ class Keeper:
         self._locks: dict[str, asyncio.Lock] = {}
         self._connections: dict[str, Connection] = {}
         self._made: set[tuple[str, str]] = set()
-        self._swept: set[str] = set()
-        """Databases in which nothing unused is left, neither by a grant that is over nor by a crash."""
+        self._swept: dict[str, frozenset[str]] = {}
+        """The plans' roles in a database when nothing else was left there, by a grant that is over or by a crash."""
         self._trouble: dict[str, str] = {}
         """Why nothing could be done in a database the last time."""
         self._released: dict[str, frozenset[str]] = {}
@@ -68,7 +68,7 @@ class Keeper:
             async with self._connection(grant.database) as connection:
                 if (name, plan.role) not in self._made:
                     # A plan may be made for a login that is then refused, and a role may leave another plan.
-                    self._swept.discard(grant.database)
+                    self._swept.pop(grant.database, None)
                 await roles.carry_out(connection, plan)  # also after a `database release`
                 # Made here, and not moved on since: by another process, or to another catalog's plan and back.
                 if (name, plan.role) in self._made and await roles.plans_of(connection, name) == {plan.role}:
@@ -87,7 +87,7 @@ class Keeper:
                         sessions=sessions,
                     )
                     self._made.add((name, plan.role))
-                    self._swept.discard(grant.database)
+                    self._swept.pop(grant.database, None)
         except TROUBLE as problem:
             self._made.discard((name, plan.role))
             raise RoleError(f"the role of this grant cannot be made: {problem or type(problem).__name__}") from None
@@ -121,11 +121,21 @@ class Keeper:
             await self._try(database, drop)
         if dropped:
             self._swept.clear()
-        for database in [name for name in databases if name not in self._swept]:
+        for database in databases:
+            plans = list(keep.get(database, ()))
+            kept = frozenset(plan.role for plan in plans)
+            # A grant whose login was refused leaves a plan and no role: that it is over shows only in what is kept.
+            if self._swept.get(database) == kept:
+                continue
 
-            async def sweep(connection: Connection, database: str = database) -> None:
-                await roles.drop_unused(connection, self._installation, list(keep.get(database, ())))
-                self._swept.add(database)
+            async def sweep(
+                connection: Connection,
+                database: str = database,
+                plans: list[RolePlan] = plans,
+                kept: frozenset[str] = kept,
+            ) -> None:
+                await roles.drop_unused(connection, self._installation, plans)
+                self._swept[database] = kept
 
             await self._try(database, sweep)
         return dropped

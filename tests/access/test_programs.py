@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -49,6 +50,15 @@ async def test_it_is_ended_when_its_time_is_over_and_so_is_what_it_started(tmp_p
     assert ran.problem == "sh took longer than 0.5 s"
     assert time.monotonic() - began < 10
     assert ended(int(pid.read_text()))
+
+
+async def test_one_that_leaves_its_group_with_the_pipes_does_not_hold_us_up(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    escape = f"setsid sh -c 'echo $$ > {pid}; exec sleep 60' & while ! test -s {pid}; do sleep 0.01; done"
+    try:
+        assert (await sh(escape, seconds=1)).problem == "sh took longer than 1 s"
+    finally:
+        os.kill(int(pid.read_text()), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("script", ["yes", "yes >&2"])

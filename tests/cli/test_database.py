@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import psycopg
 import pytest
 
 from proxy.demo.postgres import PostgresServer
+from tests.support import command
 from tests.support.postgres import drop_roles, fresh_database, load_shop
 
 POLICY = "name: reader\ndatabases: [shop]\ntables: {app.customers: {deny: [ssn]}, app.orders: {}}\n"
@@ -38,13 +38,7 @@ def folder(tmp_path: Path, pg: PostgresServer) -> Iterator[Path]:
 
 
 def daypass(folder: Path, pg: PostgresServer, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "proxy.cli.main", "-c", str(folder / "config.yaml"), *words],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "SHOP_PASSWORD": pg.password},
-        check=False,
-    )
+    return command.daypass("-c", folder / "config.yaml", *words, env={**os.environ, "SHOP_PASSWORD": pg.password})
 
 
 def test_check_says_what_could_reach_hidden_data(folder: Path, pg: PostgresServer) -> None:

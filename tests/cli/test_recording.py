@@ -3,12 +3,12 @@
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.recorder.support import sealed
+from tests.support import command
 
 
 @pytest.fixture
@@ -26,8 +26,7 @@ def installation(tmp_path: Path) -> Path:
 
 
 def daypass(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from proxy.cli.main import main; main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+    return command.daypass(*arguments, cwd=cwd)
 
 
 def test_verify(installation: Path) -> None:

@@ -45,11 +45,10 @@ def tmp(tmp_path: Path) -> Path:
     "client",
     [
         "libpq",
-        pytest.param(
-            "psql", marks=[pytest.mark.slow, pytest.mark.skipif(psql_with_tls() is None, reason="no psql with TLS")]
-        ),
+        pytest.param("psql", marks=pytest.mark.skipif(psql_with_tls() is None, reason="no psql with TLS")),
     ],
 )
+@pytest.mark.slow  # the test below takes the same way, and asks more
 def test_once_ends_by_itself_with_0(tmp: Path, client: str) -> None:
     done = subprocess.run(
         [*DEMO, "--once", "--client", client],

@@ -49,7 +49,10 @@ def facts(bench: Bench) -> list[Any]:
     found = [msgspec.to_builtins(event) for event in bench.lines.written]
     ends = {event["n"]: event for event in found if event["event"] == "outcome"}
     return [
-        [{key: value for key, value in line.items() if key not in ("n", "ms")} for line in (event, ends[event["n"]])]
+        [
+            {key: value for key, value in line.items() if key not in ("n", "ms", "first_ms")}
+            for line in (event, ends[event["n"]])
+        ]
         for event in found
         if event["event"] == "statement" and event.get("protocol") not in ("parse", "bind")
     ]

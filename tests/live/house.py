@@ -16,7 +16,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from proxy.clock import SystemClock
 from proxy.demo.postgres import PostgresServer
 from proxy.policy.load import parse
 from tests.live.certificate import write_certificate
+from tests.support import command
 from tests.support.postgres import load_shop, read_only_role
 
 POLICY = """
@@ -53,7 +54,7 @@ class House:
         self.dbname = load_shop(pg)
         self.role = read_only_role(pg, self.dbname)
         self.port = self.metrics_port = 0
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | command.Started | None = None
         self.settings = settings
         (folder / "policies").mkdir(exist_ok=True)
         self.write_policy("reader", settings.pop("policy", POLICY))
@@ -100,20 +101,33 @@ class House:
         password: str = "vendor-secret",
         arguments: Sequence[str] = (),
     ) -> House:
-        """Run `daypass serve` and wait until it is ready; `prepare` runs in the child before it."""
+        """Run `daypass serve` and wait until it is ready; `prepare` runs in the child before it, which then is
+        a new interpreter (tests/support/command.py says what else is)."""
         with (self.folder / "serve.log").open("ab") as log:
             began = log.tell()
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "proxy.cli.main", "-c", str(self.folder / "config.yaml"), "serve", *arguments],
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, "SHOP_PASSWORD": password},
-                preexec_fn=prepare,  # noqa: PLW1509 - no other thread runs while a test starts it
-            )
+            words = ["-c", str(self.folder / "config.yaml"), "serve", *arguments]
+            environment = {**os.environ, "SHOP_PASSWORD": password}
+            if prepare is None and "LD_PRELOAD" not in environment:
+                self.process = command.start(*words, stdout=log.fileno(), stderr=log.fileno(), env=environment)
+            else:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-m", "proxy.cli.main", *words],
+                    stdout=log,
+                    stderr=log,
+                    stdin=subprocess.DEVNULL,
+                    env=environment,
+                    preexec_fn=prepare,  # noqa: PLW1509 - no other thread runs while a test starts it
+                )
         ready = self.wait_log("ready", after=began, timeout=60)
         self.port, self.metrics_port = ready["port"], ready["metrics_port"]
         return self
+
+    def run(
+        self, *words: str | Path, env: Mapping[str, str] | None = None, timeout: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """`daypass -c this house's config words...`, which knows the password that `serve` has, to its end."""
+        environment = {**os.environ, "SHOP_PASSWORD": "vendor-secret", **(env or {})}
+        return command.daypass("-c", self.folder / "config.yaml", *words, env=environment, timeout=timeout)
 
     def stop(self, how: int = signal.SIGTERM, timeout: float = 15) -> int:
         """Send a signal and wait for the end; returns the exit code."""

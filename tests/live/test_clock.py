@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -23,8 +22,7 @@ from tests.live.house import House, until
 
 
 def daypass(house: House, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "proxy.cli.main", "-c", str(house.folder / "config.yaml"), *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return house.run(*words)
 
 
 def it_has_been(house: House, later: timedelta) -> None:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -122,13 +119,7 @@ def test_a_hole_in_the_owners_grants_refuses_the_login(make_house: Callable[...,
 
 
 def daypass(house: House, *words: str) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", "proxy.cli.main", "-c", str(house.folder / "config.yaml"), *words, "-o", "json"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "SHOP_PASSWORD": house.pg.password},
-        check=False,
-    )
+    done = house.run(*words, "-o", "json", env={"SHOP_PASSWORD": house.pg.password})
     assert done.returncode == 0, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
@@ -263,13 +254,7 @@ def test_a_table_that_changes_and_changes_back(
     with psycopg.connect(house.pg.dsn(house.dbname), autocommit=True) as owner:
         owner.execute("alter table app.customers add nickname text")
         assert all_see(before + 1)
-        command = [sys.executable, "-m", "proxy.cli.main", "-c", str(house.folder / "config.yaml")]
-        subprocess.run(
-            [*command, "database", "release", "shop", "--table", "app.customers"],
-            env={**os.environ, "SHOP_PASSWORD": pg.password},
-            check=True,
-            capture_output=True,
-        )
+        daypass(house, "database", "release", "shop", "--table", "app.customers")
         owner.execute("alter table app.customers drop nickname")
     assert all_see(before)
     house.revoke(login[0])

@@ -9,8 +9,6 @@ import asyncio
 import json
 import os
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
@@ -41,13 +39,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, pg_servers: Any) -> Iterator
 
 
 def daypass(house: House, *arguments: str, code: int = 0) -> Any:
-    done = subprocess.run(
-        [sys.executable, "-m", "proxy.cli.main", "-c", str(house.folder / "config.yaml"), "-o", "json", *arguments],
-        capture_output=True,
-        check=False,
-        text=True,
-        timeout=60,
-    )
+    done = house.run("-o", "json", *arguments)
     assert done.returncode == code, done.stderr
     return json.loads(done.stdout) if done.stdout else done.stderr
 
@@ -203,6 +195,9 @@ def test_a_worker_that_dies_lets_nothing_go(make_house: Callable[..., House]) ->
     house = make_house(policy=HELD, people=PEOPLE).start()
     asking = Asking(house)
     (hold,) = waiting(house)
+    for _ in until(10):
+        if any(line["event"] == "hold" for line in house.lines()):
+            break
     assert house.process is not None
     house.process.kill()
     asking.end()

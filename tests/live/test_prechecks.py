@@ -6,9 +6,6 @@ Covers proxy/session/checking.py and proxy/access/evidence.py.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,9 +19,7 @@ WISH = ["--vendor", "Acme", "--database", "shop", "--policy", "reader", "--for",
 
 
 def daypass(house: House, *words: str) -> tuple[int, Any, str]:
-    command = [sys.executable, "-m", "proxy.cli.main", "-c", str(house.folder / "config.yaml"), "-o", "json", *words]
-    env = {**os.environ, "SHOP_PASSWORD": "vendor-secret"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    done = house.run("-o", "json", *words)
     return done.returncode, json.loads(done.stdout) if done.stdout else None, done.stderr
 
 

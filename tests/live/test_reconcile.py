@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,14 +58,7 @@ def settle(house: House, mark: str) -> None:
 
 
 def reconcile(house: House, *words: str | Path, code: int) -> dict[str, Any]:
-    command = [sys.executable, "-c", "from proxy.cli.main import main; main()", "-c", str(house.folder / "config.yaml")]
-    done = subprocess.run(
-        [*command, "recording", "reconcile", "-o", "json", *map(str, words)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"SHOP_PASSWORD": SECRET, "PATH": "/usr/bin:/bin"},
-    )
+    done = house.run("recording", "reconcile", "-o", "json", *words, env={"SHOP_PASSWORD": SECRET})
     assert done.returncode == code, done.stdout + done.stderr
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
@@ -130,16 +121,7 @@ def test_a_statement_taken_out_of_the_record_or_out_of_the_log(witness: House, t
 
 def test_what_cannot_be_compared(witness: House, tmp_path: Path) -> None:
     def said(*words: str | Path) -> str:
-        command = [
-            sys.executable,
-            "-c",
-            "from proxy.cli.main import main; main()",
-            "-c",
-            str(witness.folder / "config.yaml"),
-        ]
-        done = subprocess.run(
-            [*command, "recording", "reconcile", *map(str, words)], capture_output=True, text=True, check=False
-        )
+        done = witness.run("recording", "reconcile", *words)
         assert done.returncode == 2
         return done.stderr
 

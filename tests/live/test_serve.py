@@ -7,8 +7,6 @@ and proxy/server/watch.py.
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 
@@ -86,13 +84,7 @@ def test_a_second_sigterm_does_not_wait(make_house: Callable[..., House]) -> Non
 
 def test_a_second_server_on_the_same_folder_refuses(make_house: Callable[..., House]) -> None:
     house = make_house().start()
-    second = subprocess.run(
-        [sys.executable, "-m", "proxy.cli.main", "-c", str(house.folder / "config.yaml"), "serve"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=20,
-    )
+    second = house.run("serve", timeout=20)
     assert second.returncode == 3
     assert "in use" in second.stdout
 
@@ -109,13 +101,7 @@ def test_configuration_mistakes_end_with_file_line_and_key(
     make_house: Callable[..., House], change: dict[str, object], words: str
 ) -> None:
     house = make_house(**change)
-    done = subprocess.run(
-        [sys.executable, "-m", "proxy.cli.main", "-c", str(house.folder / "config.yaml"), "serve"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=20,
-    )
+    done = house.run("serve", timeout=20)
     assert done.returncode == 2
     assert words in done.stdout
     assert "config.yaml" in done.stdout
@@ -129,11 +115,6 @@ def test_a_recording_that_a_crash_left_open_is_reported_at_the_next_start(make_h
         house.stop(signal.SIGKILL)
     house.start()
     assert house.wait_log("recording_recovered")
-    done = subprocess.run(
-        [sys.executable, "-m", "proxy.cli.main", "-c", str(house.folder / "config.yaml"), "recording", "verify"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = house.run("recording", "verify")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "interrupted" in done.stdout

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,10 +17,7 @@ pytestmark = pytest.mark.slow  # it waits for a round of the server, which comes
 
 
 def daypass(house: House, *words: str | Path) -> Any:
-    command = [sys.executable, "-c", "from proxy.cli.main import main; main()", "-c", str(house.folder / "config.yaml")]
-    done = subprocess.run(
-        [*command, *map(str, words)], capture_output=True, text=True, check=False, env=dict(os.environ)
-    )
+    done = house.run(*words)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -11,7 +11,6 @@ import json
 import re
 import sqlite3
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -34,13 +33,7 @@ LONG = "select count(*) from generate_series(1, 50000) r, generate_series(1, 500
 
 
 def daypass(house: House, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "proxy.cli.main", "-c", str(house.folder / "config.yaml"), *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
+    return house.run(*words)
 
 
 def sessions(house: House) -> list[dict[str, Any]]:

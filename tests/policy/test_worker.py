@@ -152,6 +152,15 @@ async def test_one_that_cannot_start_is_not_started_in_a_loop(judge: Judge) -> N
     await broken.close()
 
 
+async def test_one_that_says_more_than_anybody_reads_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "STARTING", 1.0)
+    endless = Workers(1, module="tests.policy.endless_process")
+    async with asyncio.timeout(20):
+        await endless.start()
+        await endless.close()
+    assert only(endless).pid is None
+
+
 async def test_a_caller_that_goes_away_leaves_the_conversation_whole(judge: Judge, workers: Workers) -> None:
     await workers.start()
     leaving = asyncio.ensure_future(workers.judge(judge, PADDING + b"select 1"))

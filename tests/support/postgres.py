@@ -125,9 +125,12 @@ def pg(pg_servers: Servers) -> PostgresServer:
     return pg_servers.get(bindirs()[0])
 
 
-@pytest.fixture(params=bindirs(), ids=lambda bindir: f"pg{bindir.parent.name.replace('pginstall', '-embedded')}")
+@pytest.fixture(
+    params=[pytest.param(found, marks=[pytest.mark.slow] if n else []) for n, found in enumerate(bindirs())],
+    ids=lambda bindir: f"pg{bindir.parent.name.replace('pginstall', '-embedded')}",
+)
 def pg_every(pg_servers: Servers, request: pytest.FixtureRequest) -> PostgresServer:
-    """Each server found, in turn."""
+    """Each server found, in turn; those after the first in the long mode."""
     return pg_servers.get(request.param)
 
 
