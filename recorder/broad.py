@@ -108,15 +108,15 @@ def _piece(path: Path, start: int, end: int, wanted: list[int]) -> _Piece | None
                 return None
             at = bisect_left(wanted, number + 1)
             while at < len(wanted) and wanted[at] <= number + len(lines):
-                hashes[wanted[at]] = found[wanted[at] - number - 1]
+                hashes[wanted[at]] = found[wanted[at] - number - 1].hex()
                 at += 1
-            number, last, text = number + len(lines), found[-1], lines[-1]
+            number, last, text = number + len(lines), found[-1].hex(), lines[-1]
     if chain.decode(text) is None:
         return None
     return _Piece(first, prev, number, last, hashes, len(rest))
 
 
-def _one_by_one(lines: list[bytes], first: int, last: str) -> list[str] | None:
+def _one_by_one(lines: list[bytes], first: int, last: str) -> list[bytes] | None:
     """As `in_order`, for lines that are not all of one shape."""
     found = []
     for number, text in enumerate(lines, first):
@@ -124,5 +124,5 @@ def _one_by_one(lines: list[bytes], first: int, last: str) -> list[str] | None:
         if line is None or (line.seq, line.prev) != (number, last):
             return None
         last = chain.digest(text)
-        found.append(last)
+        found.append(bytes.fromhex(last))
     return found

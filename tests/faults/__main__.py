@@ -3,8 +3,8 @@
     python -m tests.faults [--long] [--seed N] [--points N] [--from N] [--write] [pytest arguments]
 
 Runs tests/faults with its slow tests. `--long` tries more (a million mutated streams, kill -9 at 200 points),
-`--points` kills at so many, `--from` goes on behind that many of a seed's; each such run verifies what it left. `--write` puts
-the table into docs/reference/faults.md. Exit 1 when a test failed.
+`--points` kills at so many, `--from` goes on behind that many of a seed's; each such run verifies what it left.
+`--write` puts the table into docs/reference/faults.md. Exit 1 when a test failed.
 """
 
 from __future__ import annotations
