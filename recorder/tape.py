@@ -42,28 +42,35 @@ class Tape:
         self._refused = array("q")
         self._marks = array("q")
         self._first: datetime | None = None
+        self._last = b""
         self.length = 0
         """How many entries there are."""
         self.seconds = 0.0
         """How long it lasts."""
-        last = b""
-        for place, raw in reading.lines_of(self._file, 0):
-            event = reading.event(raw)
-            if event is None:
-                continue
-            if self.length % STEP == 0 or self._first is None:
-                self._note(place, raw)
-            if event == b"statement":
-                if _DENY in raw:
-                    self._refused.append(self.length)
-                if _DENY in raw or _HOLD in raw:
-                    self._marks.append(self.length)
-            elif event in _MARKS or (event == b"outcome" and _ERROR in raw):
-                self._marks.append(self.length)
-            self.length += 1
-            last = raw
+        place = 0
+        for lines in reading.blocks_of(self._file):
+            place = self._take(lines, reading.events(lines), place)
         with contextlib.suppress(ValueError):
-            self.seconds = self._since_first(last)
+            self.seconds = self._since_first(self._last)
+
+    def _take(self, lines: list[bytes], events: list[bytes | None], place: int) -> int:
+        """Note what is worth it of the lines from byte `place` on; returns where they end."""
+        for raw, event in zip(lines, events, strict=True):
+            if event is not None:
+                if self.length % STEP == 0 or self._first is None:
+                    self._note(place, raw)
+                if event == b"statement":
+                    if _DENY in raw:
+                        self._refused.append(self.length)
+                        self._marks.append(self.length)
+                    elif _HOLD in raw:
+                        self._marks.append(self.length)
+                elif event in _MARKS or (event == b"outcome" and _ERROR in raw):
+                    self._marks.append(self.length)
+                self.length += 1
+                self._last = raw
+            place += len(raw) + 1
+        return place
 
     def entries(self, at: int = 0) -> Iterator[tuple[int, Entry]]:
         """The entries from number `at` (from 0) on, each with its number. What cannot be read has a number, and is

@@ -77,7 +77,7 @@ def plainly(lines: list[bytes], first: int, last: str) -> list[bytes] | None:
 
 @settings(max_examples=300, deadline=None)
 @given(
-    first=st.sampled_from([1, 7, 95, 4000]),
+    first=st.sampled_from([10, 95, 4000]),
     texts=st.lists(st.text(max_size=30), min_size=1, max_size=12),
     harm=st.none() | st.tuples(st.integers(0, 11), st.integers(0, 160), st.integers(0, 255)),
 )
