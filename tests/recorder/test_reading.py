@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from recorder import chain, reading
 from tests.recorder.support import sealed
 
-
 NAMES = ["statement", "outcome", "session.start", "a.very.long.name"]
 
 
