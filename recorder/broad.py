@@ -1,25 +1,27 @@
-"""Reading one large file with all processors: pieces side by side, joined where they meet.
+"""Reading with all processors: a large file in pieces side by side, joined where they meet; many small ones at once.
 
-Only says yes: every line stands where it was written. Where that is not so, or the file is small or not plain, it is
-read from end to end by `walk`, which names what is wrong. Invariant: the answer is that of `walk` alone.
+Of a large file it only says yes: every line stands where it was written. Where that is not so, or the file is not
+plain, it is read from end to end by `walk`, which names what is wrong. Invariant: the answer is that of `walk` alone.
 """
 
 import hashlib
 import os
 from bisect import bisect_left
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, repeat
 from multiprocessing import get_context
 from pathlib import Path
 
 from recorder import chain, stored
-from recorder.stored import Identity
+from recorder.stored import BrokenError, Identity, SealedError
 from recorder.walk import Walk, in_order, walk
 
 LARGE = 64 << 20
 """Bytes from which it pays to start processes."""
+_BATCH = 8 << 20
+"""Bytes that a process is given at once, about."""
 _BLOCK = 1 << 20
 
 
@@ -35,16 +37,62 @@ class _Piece:
     torn: int
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A file that is to be read as `walk` does; None where there is nothing to read."""
+
+    path: Path | None
+    file: str
+    wanted: Collection[int]
+
+
+def many(jobs: Sequence[Job], *, large: int = LARGE) -> Iterator[Walk | None]:
+    """What `walk` says of each, in their order. None: it is to be read alone, since it is large, or cannot be read
+    (then the reader is told why), or all of them are too little work."""
+    processors, sizes = len(os.sched_getaffinity(0)), [_size(job.path) for job in jobs]
+    small = [size if size < large else 0 for size in sizes]
+    if processors == 1 or sum(small) < large:
+        yield from repeat(None, len(jobs))
+        return
+    batches, held = [[jobs[0]]], small[0]
+    for job, size in zip(jobs[1:], small[1:], strict=True):
+        if held + size > _BATCH:
+            batches.append([])
+            held = 0
+        batches[-1].append(job)
+        held += size
+    with ProcessPoolExecutor(processors, mp_context=get_context("spawn")) as pool:
+        for found in pool.map(_each, batches, repeat(large)):
+            yield from found
+
+
+def _each(jobs: list[Job], large: int) -> list[Walk | None]:
+    return [_alone(job, large) for job in jobs]
+
+
+def _alone(job: Job, large: int) -> Walk | None:
+    if job.path is None or _size(job.path) >= large:
+        return None
+    try:
+        return walk(job.path, job.file, wanted=job.wanted)
+    except (OSError, SealedError, BrokenError):
+        return None
+
+
+def _size(path: Path | None) -> int:
+    try:
+        return path.stat().st_size if path is not None else 0
+    except OSError:
+        return 0
+
+
 def read(
     path: Path, file: str, *, wanted: Collection[int] = (), keys: Sequence[Identity] = (), large: int = LARGE
 ) -> Walk:
     """As `walk`."""
     processors = len(os.sched_getaffinity(0))
     if processors > 1 and stored.suffix(path) in ("", stored.PLAIN):
-        try:
-            size = path.stat().st_size
-        except FileNotFoundError:
-            size = 0  # in another form by now, which `walk` finds
+        size = _size(path)  # 0 where it is in another form by now, which `walk` finds
         if size >= max(large, 1) and (seen := _side_by_side(path, size, sorted(wanted), processors)) is not None:
             return seen
     return walk(path, file, wanted=wanted, keys=keys)
@@ -108,15 +156,15 @@ def _piece(path: Path, start: int, end: int, wanted: list[int]) -> _Piece | None
                 return None
             at = bisect_left(wanted, number + 1)
             while at < len(wanted) and wanted[at] <= number + len(lines):
-                hashes[wanted[at]] = found[wanted[at] - number - 1]
+                hashes[wanted[at]] = found[wanted[at] - number - 1].hex()
                 at += 1
-            number, last, text = number + len(lines), found[-1], lines[-1]
+            number, last, text = number + len(lines), found[-1].hex(), lines[-1]
     if chain.decode(text) is None:
         return None
     return _Piece(first, prev, number, last, hashes, len(rest))
 
 
-def _one_by_one(lines: list[bytes], first: int, last: str) -> list[str] | None:
+def _one_by_one(lines: list[bytes], first: int, last: str) -> list[bytes] | None:
     """As `in_order`, for lines that are not all of one shape."""
     found = []
     for number, text in enumerate(lines, first):
@@ -124,5 +172,5 @@ def _one_by_one(lines: list[bytes], first: int, last: str) -> list[str] | None:
         if line is None or (line.seq, line.prev) != (number, last):
             return None
         last = chain.digest(text)
-        found.append(last)
+        found.append(bytes.fromhex(last))
     return found

@@ -47,8 +47,15 @@ class Examiner:
     copies: Mapping[str, Path]
     keys: Sequence[Identity] = ()
 
-    def named(self, id_: str, named: Named) -> Checked:
-        """A recording that the node log names."""
+    def job(self, id_: str, named: Named) -> broad.Job:
+        """What of a recording can be read ahead of `named`, by another process."""
+        path = self._place(id_, named) if named.expired is None or id_ in self.copies else None
+        if path is None or stored.encrypted(path):
+            return broad.Job(None, "", ())
+        return broad.Job(path, self._shown(id_, path), {head.seq for head in named.heads})
+
+    def named(self, id_: str, named: Named, seen: Walk | None = None) -> Checked:
+        """A recording that the node log names; `seen` where it was read ahead."""
         path = self._place(id_, named)
         file = named.file if path is None else self._shown(id_, path)
         if named.expired is not None and id_ not in self.copies:
@@ -58,8 +65,8 @@ class Examiner:
             gone = Finding("missing", file, None, f"line {named.line} of the node log names it, and it is gone")
             return Checked(id_, file, "damaged", None, (gone,))
         if named.stored is not None and stored.suffix(path) not in ("", stored.PLAIN):
-            return self._packed(id_, named, named.stored, path, file)
-        return self._plain(id_, named, path, file)
+            return self._packed(id_, named, named.stored, path, file, seen)
+        return self._plain(id_, named, path, file, seen)
 
     def _shown(self, id_: str, path: Path) -> str:
         named = self.view.recordings[id_]
@@ -75,8 +82,8 @@ class Examiner:
         paths = (self.directory / file for file in [*files, named.file] if file)
         return next((path for path in paths if path.exists()), None)
 
-    def _plain(self, id_: str, named: Named, path: Path, file: str) -> Checked:
-        seen = broad.read(path, file, wanted={head.seq for head in named.heads})
+    def _plain(self, id_: str, named: Named, path: Path, file: str, seen: Walk | None) -> Checked:
+        seen = seen or broad.read(path, file, wanted={head.seq for head in named.heads})
         findings = list(seen.findings)
         if id_ != INSTALLATION_ID:
             findings += _identity(id_, file, seen)
@@ -90,14 +97,14 @@ class Examiner:
             state = "open" if file in self.live or id_ == INSTALLATION_ID else "interrupted"
         return Checked(id_, file, state, seen.lines, tuple(findings))
 
-    def _packed(self, id_: str, named: Named, entry: Stored, path: Path, file: str) -> Checked:
+    def _packed(self, id_: str, named: Named, entry: Stored, path: Path, file: str, seen: Walk | None) -> Checked:
         """First the stored bytes, which need no key; then what they hold, as if it were a plain file."""
         findings = self._beside(named, entry)
         if found := _stored_bytes(path, file, entry):
             return Checked(id_, file, "damaged", None, tuple(found + findings))
         state = named.seal.state if named.seal is not None else "sealed"
         try:
-            seen = walk(path, file, wanted={head.seq for head in named.heads}, keys=self.keys)
+            seen = seen or walk(path, file, wanted={head.seq for head in named.heads}, keys=self.keys)
         except SealedError:
             return Checked(id_, file, "damaged" if findings else state, None, tuple(findings), read=False)
         except BrokenError as cause:

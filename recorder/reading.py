@@ -20,6 +20,9 @@ from recorder.stored import Identity
 
 _BLOCK = 1 << 16
 _HEAD = re.compile(rb'\{"seq":(\d+),"at":"([^"\\]+)","prev":"[^"\\]*","event":"([^"\\]+)"')
+_LINK = b'","event":"","prev":"'
+_LONGEST = 16
+"""The bytes in which the name of an event ends, as a rule."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -56,6 +59,16 @@ def lines(path: Path, start: int = 0, keys: Sequence[Identity] = ()) -> Iterator
             place += len(raw)
 
 
+def blocks_of(file: BinaryIO) -> Iterator[list[bytes]]:
+    """All whole lines of a file that is open, many at once."""
+    fd, place, rest = file.fileno(), 0, b""
+    while data := os.pread(fd, 1 << 20, place):
+        place += len(data)
+        *whole, rest = (rest + data).split(b"\n")
+        if whole:
+            yield whole
+
+
 def lines_of(file: BinaryIO, start: int) -> Iterator[tuple[int, bytes]]:
     """The same of a file that is open. Several may be read at once: each knows its own place."""
     fd, place, rest = file.fileno(), start, b""
@@ -88,6 +101,38 @@ def event(raw: bytes) -> bytes | None:
         return found[3]
     slow = head(raw)
     return slow.event.encode() if slow is not None else None
+
+
+def events(lines: list[bytes]) -> list[bytes | None]:
+    """As `event` for each; quick where all are lines as we write them, with numbers one after another."""
+    return _alike(lines) or [event(line) for line in lines]
+
+
+def _alike(lines: list[bytes]) -> list[bytes | None] | None:
+    """The names, where all heads have one form; compared all at once. None: look at each."""
+    head = _HEAD.match(lines[0])
+    if head is None or head.start(3) - head.end(2) != 85 or len(lines[0]) < head.start(3):
+        return None
+    first, start, at, end = int(head[1]), head.start(2), head.end(2), head.start(3)
+    numbers = b',"at":"{"seq":'.join([b"%d" % seq for seq in range(first, first + len(lines))])
+    if b"".join([line[:start] for line in lines]) != b'{"seq":%b,"at":"' % numbers:
+        return None
+    links = b"".join([line[at:end] for line in lines])
+    prevs = links[10:-11].split(_LINK)
+    if links[:10] + links[-11:] != b'","prev":"","event":"' or len(prevs) != len(lines) or {*map(len, prevs)} != {64}:
+        return None
+    names = _Names()
+    found: list[bytes | None] = [names[line[end : end + _LONGEST]] for line in lines]
+    free = b"".join([line[start:at] for line in lines]) + b"".join(prevs) + b"".join(names.values())
+    return None if b'"' in free or b"\\" in free or b"" in names.values() else found
+
+
+class _Names(dict[bytes, bytes]):
+    """What stands before the quote, by the bytes that hold both; nothing where they do not."""
+
+    def __missing__(self, begin: bytes) -> bytes:
+        self[begin] = name = begin[: max(0, begin.find(b'"'))]
+        return name
 
 
 def microseconds(at: str) -> int:

@@ -20,11 +20,16 @@ from recorder.reading import microseconds, moment
 from recorder.search_words import key, matching, power, spelled
 
 LIMIT: Final = 50
+FEW: Final = 20_000
+"""Results of at least so many rows, up to which all of them are looked up before any word."""
 
 _FOUND: Final = """
 select s.id, f.session, f.person, f.vendor, f."grant", f."database", s.n, s.seq, s.verdict, s.rule, s.kind, s.tables,
        s.functions, s.sql, s.length, s.rows, s.bytes, s.ms, s.sqlstate, f.recording
 """
+_LARGE: Final = "s.rows >= ?"
+# The plus: a set that each statement with the words is looked up in, not a search for the words in each of the set.
+_ONE_OF_FEW: Final = "+w.rowid in (select id from statement indexed by by_rows where rows >= ?)"
 
 
 class QuerySyntaxError(Exception):
@@ -98,13 +103,15 @@ def search(folder: Path, query: Query, *, path: Path | None = None) -> Page:
         raise QuerySyntaxError(str(cause)) from cause
     with search_store.asking(path), contextlib.closing(search_store.connect(path, create=False)) as db:
         try:
+            large = _large(db, query.min_rows) if query.min_rows > 0 else FEW + 1
+            if not large:
+                _read(query.text)
+                return Page(hits=[], next=None)
+            if large <= FEW:
+                sql = sql.replace(_LARGE, _ONE_OF_FEW)
             rows = db.execute(sql, values).fetchmany(query.limit + 1)
-        except sqlite3.OperationalError as cause:
-            complaint = _complaint(db, query.text)
-            if complaint is not None:
-                raise QuerySyntaxError(complaint) from cause
-            raise search_store.SearchIndexError(f"cannot search in {path}: {cause}; rebuild it") from cause
         except sqlite3.Error as cause:
+            _read(query.text)
             raise search_store.SearchIndexError(f"cannot search in {path}: {cause}; rebuild it") from cause
     hits = [_hit(row, folder) for row in rows[: query.limit]]
     return Page(hits=hits, next=str(rows[query.limit - 1][0]) if len(rows) > query.limit else None)
@@ -121,7 +128,7 @@ def _statement(query: Query) -> tuple[str, list[Any]]:
             raise ValueError(f"{query.after!r} is not the `next` of a page")
         end = min(end, int(query.after))
     match = matching(query.text, _keys(query))
-    exact = " and s.rows >= ?" if query.min_rows > 0 else ""
+    exact = f" and {_LARGE}" if query.min_rows > 0 else ""
     least = [query.min_rows] if query.min_rows > 0 else []
     if match:
         return (
@@ -136,6 +143,13 @@ def _statement(query: Query) -> tuple[str, list[Any]]:
     )
 
 
+def _large(db: sqlite3.Connection, rows: int) -> int:
+    """How many results were that large, as far as FEW and one more. Where they are few it costs less to know them all
+    than to look at each statement that has the words."""
+    large = "select count(*) from (select 1 from statement indexed by by_rows where rows >= ? limit ?)"
+    return int(db.execute(large, (rows, FEW + 1)).fetchone()[0])
+
+
 def _keys(query: Query) -> Iterator[str]:
     for kind in ("session", "grant", "person", "vendor", "database", "table", "function", "column", "verdict", "rule"):
         value = getattr(query, kind)
@@ -146,17 +160,18 @@ def _keys(query: Query) -> Iterator[str]:
         yield word
 
 
-def _complaint(db: sqlite3.Connection, text: str) -> str | None:
-    """What is wrong with the person's own words; None where they can be read."""
-    try:
-        if text.strip():
-            db.execute("select 1 from words where words match ? limit 1", [spelled(text)]).fetchone()
-    except sqlite3.OperationalError as cause:
-        said = str(cause).removeprefix("fts5: ")
-        if said.startswith("no such column: "):
-            return f"there is no field {said.removeprefix('no such column: ')!r}"
-        return "it ends too soon" if said == 'syntax error near ""' else said
-    return None
+def _read(text: str) -> None:
+    """QuerySyntaxError says what is wrong with the person's own words, if anything is."""
+    if not text.strip():
+        return
+    with contextlib.closing(search_store.empty()) as db:
+        try:
+            db.execute("select 1 from words where words match ?", [spelled(text)]).fetchone()
+        except sqlite3.OperationalError as cause:
+            said = str(cause).removeprefix("fts5: ")
+            if said.startswith("no such column: "):
+                said = f"there is no field {said.removeprefix('no such column: ')!r}"
+            raise QuerySyntaxError("it ends too soon" if said == 'syntax error near ""' else said) from cause
 
 
 def _hit(row: tuple[Any, ...], folder: Path) -> Hit:

@@ -20,12 +20,15 @@ from recorder import files
 
 FOLDER: Final = ".index"
 NAME: Final = "search.db"
-VERSION: Final = 1
+VERSION: Final = 2
 PATIENCE: Final = 10.0
 """Seconds for searches that go on when a new index is ready."""
 WORDS: Final = ("sql", "params", "said", "tables", "functions", "columns", "facts", "keys")
 """The columns of words. `keys` holds whole values, hashed, for filters; people search in the others."""
 
+_WORDS: Final = f"""create virtual table words using fts5 (
+  {", ".join(WORDS)}, content='', tokenize="unicode61 remove_diacritics 0 tokenchars '_$'"
+)"""
 _SCHEMA: Final = f"""
 create table file (
   id integer primary key, session text not null unique, place integer not null, size integer not null,
@@ -36,12 +39,11 @@ create table statement (
   rule text, kind text, tables text, functions text, sql text not null, length integer not null,
   rows integer, bytes integer, ms real, sqlstate text
 );
+create index by_rows on statement (rows);
 create table running (
   file integer not null, n integer not null, id integer not null, words text not null, primary key (file, n)
 ) without rowid;
-create virtual table words using fts5 (
-  {", ".join(WORDS)}, content='', tokenize="unicode61 remove_diacritics 0 tokenchars '_$'"
-);
+{_WORDS};
 pragma user_version = {VERSION};
 """
 
@@ -83,6 +85,13 @@ def connect(path: Path, *, create: bool) -> sqlite3.Connection:
         if db is not None:
             db.close()
         raise SearchIndexError(f"cannot read the search index {path}: {cause}; rebuild it") from cause
+    return db
+
+
+def empty() -> sqlite3.Connection:
+    """An index of nothing, in memory: whether a query can be read is cheap to try there."""
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    db.execute(_WORDS)
     return db
 
 

@@ -54,18 +54,18 @@ def key(kind: str, value: str) -> str:
 
 
 @lru_cache
-def _powers(digits: int) -> str:
-    return " ".join(key("rows", str(n)) for n in range(digits))
+def _powers(bits: int) -> str:
+    return " ".join(key("rows", str(n)) for n in range(bits))
 
 
 def powers(rows: int) -> str:
-    """The words `at least 1, 10, 100, … rows` that hold for a result."""
-    return _powers(len(str(rows))) if rows > 0 else ""
+    """The words `at least 1, 2, 4, … rows` that hold for a result."""
+    return _powers(rows.bit_length()) if rows > 0 else ""
 
 
 def power(rows: int) -> str | None:
     """The strictest of these words that holds wherever there are `rows` rows."""
-    return key("rows", str(len(str(rows)) - 1)) if rows > 0 else None
+    return key("rows", str(rows.bit_length() - 1)) if rows > 0 else None
 
 
 def session_keys(of: Of) -> str:

@@ -25,7 +25,8 @@ from recorder.timeline import Entry
 STEP: Final = 256
 """Lines from one kept place to the next."""
 # In JSON text a quote inside of a string is escaped: these stand nowhere but as keys of the line.
-_DENY, _HOLD, _ERROR = b',"verdict":"deny"', b',"verdict":"hold"', b',"sqlstate":"'
+_DENY, _ERROR = b',"verdict":"deny"', b',"sqlstate":"'
+_TELLING: Final = re.compile(rb',"(?:verdict":"(?:deny|hold)"|sqlstate":")')
 _MARKS: Final = frozenset({b"cancel", b"notice", b"hold", b"session.end", b"recovered"})
 _OFFSET: Final = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)|(\d+(?:\.\d+)?)(ms|s|m|h)")
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -42,28 +43,42 @@ class Tape:
         self._refused = array("q")
         self._marks = array("q")
         self._first: datetime | None = None
+        self._last = b""
         self.length = 0
         """How many entries there are."""
         self.seconds = 0.0
         """How long it lasts."""
-        last = b""
-        for place, raw in reading.lines_of(self._file, 0):
-            event = reading.event(raw)
-            if event is None:
-                continue
-            if self.length % STEP == 0 or self._first is None:
-                self._note(place, raw)
-            if event == b"statement":
-                if _DENY in raw:
-                    self._refused.append(self.length)
-                if _DENY in raw or _HOLD in raw:
-                    self._marks.append(self.length)
-            elif event in _MARKS or (event == b"outcome" and _ERROR in raw):
-                self._marks.append(self.length)
-            self.length += 1
-            last = raw
+        place = 0
+        for lines in reading.blocks_of(self._file):
+            place = self._take(lines, reading.events(lines), place)
         with contextlib.suppress(ValueError):
-            self.seconds = self._since_first(last)
+            self.seconds = self._since_first(self._last)
+
+    def _take(self, lines: list[bytes], events: list[bytes | None], place: int) -> int:
+        """Note what is worth it of the lines from byte `place` on; returns where they end."""
+        starts = list(itertools.accumulate([len(raw) + 1 for raw in lines], initial=0))
+        places, end = [place + start for start in starts], place + starts[-1]
+        if None in events:
+            kept = [at for at, event in enumerate(events) if event is not None]
+            lines, events, places = [lines[at] for at in kept], [events[at] for at in kept], [places[at] for at in kept]
+            starts = list(itertools.accumulate([len(raw) + 1 for raw in lines], initial=0))
+        at = 0
+        while self._first is None and at < len(lines):
+            self._note(self.length + at, places[at], lines[at])
+            at += 1
+        for block in range(at + -(self.length + at) % STEP, len(lines), STEP):
+            self._note(self.length + block, places[block], lines[block])
+        marked = {at for at, event in enumerate(events) if event in _MARKS}
+        for found in _TELLING.finditer(b"\n".join(lines)):  # all lines at once: few have any
+            at = bisect.bisect_right(starts, found.start()) - 1
+            if events[at] == (b"outcome" if found[0] == _ERROR else b"statement"):
+                marked.add(at)
+        marks = sorted(marked)
+        self._marks.extend([self.length + at for at in marks])
+        self._refused.extend([self.length + at for at in marks if events[at] == b"statement" and _DENY in lines[at]])
+        self.length += len(lines)
+        self._last = lines[-1] if lines else self._last
+        return end
 
     def entries(self, at: int = 0) -> Iterator[tuple[int, Entry]]:
         """The entries from number `at` (from 0) on, each with its number. What cannot be read has a number, and is
@@ -152,7 +167,7 @@ class Tape:
                     return
                 yield number, raw
 
-    def _note(self, place: int, raw: bytes) -> None:
+    def _note(self, number: int, place: int, raw: bytes) -> None:
         """Where a block begins, and when."""
         offset = self._offsets[-1] if self._offsets else 0.0
         head = reading.head(raw)
@@ -160,7 +175,7 @@ class Tape:
             if head is not None:
                 self._first = self._first or head.time
                 offset = max(offset, self._since_first(raw))
-        if self.length % STEP == 0:
+        if number % STEP == 0:
             self._places.append(place)
             self._offsets.append(offset)
 

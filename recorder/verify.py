@@ -15,7 +15,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from recorder import files, heads, nodelog, nodeview, stored, tree, treelog
+from recorder import broad, files, heads, nodelog, nodeview, stored, tree, treelog
 from recorder.entries import Opened, Seal
 from recorder.examine import INSTALLATION_ID, Checked, Examiner
 from recorder.heads import Given
@@ -153,7 +153,8 @@ def _results(check: Examiner, view: NodeView, present: list[str], ids: Collectio
     if installation.exists() and installation.stat().st_size:
         view.recordings.setdefault(INSTALLATION_ID, Named(files.INSTALLATION, 0))
     chosen = [(id_, named) for id_, named in view.recordings.items() if named.file and (ids is None or id_ in ids)]
-    results = [check.named(id_, named) for id_, named in chosen]
+    ahead = broad.many([check.job(id_, named) for id_, named in chosen]) if chosen else ()
+    results = [check.named(id_, named, seen) for (id_, named), seen in zip(chosen, ahead, strict=True)]
     for file in sorted(set(present) - view.files()):
         if ids is None or stored.session_id(file) in ids:
             results.append(check.unlisted(file))

@@ -8,6 +8,7 @@ is being written may have one.
 
 import hashlib
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,9 +58,9 @@ def walk(
 ) -> Walk:
     """Read `path`, called `file` in findings; `each` gets number, bytes and header of every readable line, `every` the
     bytes of every whole one; `keys` open an encrypted one. OSError, SealedError or BrokenError as `stored.reading`."""
-    seen, whole, order = Walk(), hashlib.sha256(), _Order(file)
+    seen, order = Walk(), _Order(file)
     rest, text, left = b"", b"", sorted(wanted, reverse=True)
-    with stored.reading(path, keys) as source:
+    with stored.reading(path, keys) as source, _Whole() as whole:
         while block := source.read(_BLOCK):
             whole.update(block)
             seen.size += len(block)
@@ -72,23 +73,23 @@ def walk(
             hashes = None if each is not None or not order.expects(first) else in_order(lines, first, seen.last)
             if hashes is not None:
                 order.passed(len(lines))
-                seen.last = hashes[-1]
+                seen.last = hashes[-1].hex()
             else:
-                hashes = [_step(seen, order, line, each) for line in lines]
+                hashes = [bytes.fromhex(_step(seen, order, line, each)) for line in lines]
             seen.lines = first + len(lines) - 1
             while left and left[-1] <= seen.lines:
                 seq = left.pop()
                 if seq >= first:
-                    seen.hashes[seq] = hashes[seq - first]
+                    seen.hashes[seq] = hashes[seq - first].hex()
             if every is not None:
                 for line in lines:
                     every(line)
+        seen.sha256 = whole.hexdigest()
     if (
         seen.lines and order.expects(seen.lines + 1) and chain.decode(text) is None
     ):  # nothing is chained to the last one
         order.step(seen.lines, None, seen.last)
     seen.torn = len(rest)
-    seen.sha256 = whole.hexdigest()
     seen.findings = order.finish()
     return seen
 
@@ -103,7 +104,7 @@ def _step(seen: Walk, order: "_Order", text: bytes, each: Callable[[int, bytes, 
     return seen.last
 
 
-def in_order(lines: list[bytes], first: int, last: str) -> list[str] | None:
+def in_order(lines: list[bytes], first: int, last: str) -> list[bytes] | None:
     """The lines' hashes, if all of them are chained as we write them; compared all at once, since most are. What else
     is in a line, the next line's `prev` pins. None: look at each."""
     digits = len(str(first))
@@ -115,11 +116,43 @@ def in_order(lines: list[bytes], first: int, last: str) -> list[str] | None:
     if b"".join([line[:start] for line in lines]) != b'{"seq":%b,"at":"' % numbers:
         return None
     sha256 = hashlib.sha256
-    hashes = [sha256(line).hexdigest() for line in lines]
-    links = '","event":"","prev":"'.join([last, *hashes[:-1]])
+    hashes = [sha256(line).digest() for line in lines]
+    prevs = b"".join([bytes.fromhex(last), *hashes[:-1]]).hex("x", 32)  # x is no digit: it stands for all between two
+    links = prevs.replace("x", '","event":"","prev":"')
     if b"".join([line[at:end] for line in lines]) != f'","prev":"{links}","event":"'.encode():
         return None
     return hashes
+
+
+class _Whole:
+    """The hash of all blocks, taken in a thread: hashlib lets go of the interpreter for as long as a block takes, and
+    the lines are checked meanwhile. One block waits at most."""
+
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256()
+        self._thread: ThreadPoolExecutor | None = None
+        self._running: Future[None] | None = None
+
+    def __enter__(self) -> "_Whole":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._thread is not None:
+            self._thread.shutdown()
+
+    def update(self, block: bytes) -> None:
+        if self._thread is None:
+            if len(block) < _BLOCK:  # a small file is done before a thread has begun
+                return self._sha256.update(block)
+            self._thread = ThreadPoolExecutor(1)
+        if self._running is not None:
+            self._running.result()
+        self._running = self._thread.submit(self._sha256.update, block)
+
+    def hexdigest(self) -> str:
+        if self._running is not None:
+            self._running.result()
+        return self._sha256.hexdigest()
 
 
 class _Order:

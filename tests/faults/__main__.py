@@ -1,8 +1,9 @@
 """`make faults`: break things in every known way and print what was reached, one line a fault.
 
-    python -m tests.faults [--long] [--seed N] [--write] [pytest arguments]
+    python -m tests.faults [--long] [--seed N] [--points N] [--from N] [--write] [pytest arguments]
 
-Runs tests/faults with its slow tests. `--long` tries more (a million mutated streams, kill -9 at 200 points).
+Runs tests/faults with its slow tests. `--long` tries more (a million mutated streams, kill -9 at 200 points),
+`--points` kills at so many, `--from` goes on behind that many of a seed's; each such run verifies what it left.
 `--write` puts the table into docs/reference/faults.md. Exit 1 when a test failed.
 """
 
@@ -49,11 +50,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--long", action="store_true", help="as long as the figures in the documentation took")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
+    parser.add_argument("--points", type=int, help="at how many points the proxy is killed")
+    parser.add_argument("--from", type=int, default=0, dest="first", help="the number of the first of these points")
     parser.add_argument("--write", action="store_true", help="put the table into docs/reference/faults.md")
     options, rest = parser.parse_known_args()
     # The tests run in processes of their own, which get it from here.
     os.environ["FAULTS_SEED"] = str(options.seed)
     os.environ["FAULTS_LONG"] = "1" if options.long else ""
+    os.environ["FAULTS_POINTS"] = str(options.points or "")
+    os.environ["FAULTS_FROM"] = str(options.first)
     print(f"seed {options.seed}{', long' if options.long else ''}", flush=True)
     figures = Figures()
     code = pytest.main([str(Path(__file__).parent), "-m", "slow or not slow", "-q", *rest], plugins=[figures])

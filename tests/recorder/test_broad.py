@@ -51,3 +51,24 @@ def test_a_piece_of_nothing_and_a_small_file(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(FileNotFoundError):
         broad.read(path, "f", large=0)
+
+
+def test_many_files_are_what_each_is_alone(tmp_path: Path) -> None:
+    jobs = []
+    for number, harm in enumerate([*HARMS, *HARMS]):
+        path = tmp_path / f"s-{number}.jsonl"
+        path.write_bytes(b"".join(HARMS[harm]))
+        jobs.append(broad.Job(path, f"f-{number}", {1, 600, 1200}))
+    (tmp_path / "s-large.jsonl").write_bytes(b"".join(LINES) * 5)
+    (tmp_path / "s-bad.jsonl.zst").write_bytes(b"nonsense")
+    odd = [
+        broad.Job(tmp_path / "s-large.jsonl", "l", ()),
+        broad.Job(tmp_path / "s-gone.jsonl", "g", ()),
+        broad.Job(tmp_path / "s-bad.jsonl.zst", "b", ()),
+        broad.Job(None, "", ()),
+    ]
+    jobs[3:3] = odd
+    large = 4 * len(b"".join(LINES))
+    alone = [None if job in odd else walk(job.path or tmp_path, job.file, wanted=job.wanted) for job in jobs]
+    assert list(broad.many(jobs, large=large)) == alone
+    assert list(broad.many(jobs[:2], large=large)) == [None, None]  # too little work

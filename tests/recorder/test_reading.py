@@ -4,9 +4,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from recorder import reading
+from recorder import chain, reading
 from tests.recorder.support import sealed
+
+NAMES = ["statement", "outcome", "session.start", "a.very.long.name"]
 
 
 def test_lines_know_where_they_begin(tmp_path: Path) -> None:
@@ -38,3 +42,30 @@ def test_microseconds() -> None:
         assert reading.moment(reading.microseconds(at)) == datetime.fromisoformat(at)
     with pytest.raises(ValueError, match="no zone"):
         reading.microseconds("2026-11-23T09:00:00")
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    first=st.sampled_from([1, 95, 4000]),
+    names=st.lists(
+        st.sampled_from(["statement", "outcome", "session.start", "a.very.long.name"]), min_size=1, max_size=9
+    ),
+    harm=st.none() | st.tuples(st.integers(0, 8), st.integers(0, 140), st.sampled_from(b'"\\x0,e')),
+    cut=st.none() | st.tuples(st.integers(0, 8), st.integers(0, 140)),
+)
+def test_events_at_once_are_those_of_each_line(
+    first: int, names: list[str], harm: tuple[int, int, int] | None, cut: tuple[int, int] | None
+) -> None:
+    made = [
+        chain.compose(seq, b'"2026-11-23T09:00:00.123456Z"', "ab" * 32, b'{"event":"%b","n":%d}' % (name.encode(), seq))
+        for seq, name in enumerate(names, first)
+    ]
+    if harm is not None:
+        line = bytearray(made[harm[0] % len(made)])
+        line[harm[1] % len(line)] = harm[2]
+        made[harm[0] % len(made)] = bytes(line)
+    if cut is not None:
+        made[cut[0] % len(made)] = made[cut[0] % len(made)][: cut[1]]
+    assert reading.events(made) == [reading.event(line) for line in made]
+    if harm is None and cut is None and first == 4000 and "a.very.long.name" not in names:
+        assert reading._alike(made) is not None  # the quick way was taken

@@ -88,7 +88,7 @@ FILTER = {
     "table": st.sampled_from(["app.customers", "customers", "pay", "app"]),
     "rule": st.sampled_from(["table", "column"]),
     "session": st.sampled_from(["s-1", "s-2", "s"]),
-    "min_rows": st.sampled_from([1, 10, 11, 5000, 10_000]),
+    "min_rows": st.sampled_from([1, 10, 11, 5000, 10_000, 10**9]),
 }
 
 
@@ -96,9 +96,10 @@ FILTER = {
 @given(
     words=st.lists(st.tuples(st.sampled_from(["AND", "OR", "NOT"]), WORD), max_size=3),
     filters=st.fixed_dictionaries({}, optional=FILTER),
+    few=st.sampled_from([0, 3, search.FEW]),
 )
 def test_as_a_plain_look_finds_it(
-    world: tuple[Path, list[Known]], words: list[tuple[str, str]], filters: dict[str, Any]
+    world: tuple[Path, list[Known]], words: list[tuple[str, str]], filters: dict[str, Any], few: int
 ) -> None:
     folder, known = world
     text = ""  # ((a AND b) NOT c) OR d: every step in brackets, so that precedence does not matter
@@ -121,7 +122,9 @@ def test_as_a_plain_look_finds_it(
         return holds
 
     expected = [(one.session, one.n) for one in reversed(known) if fits(one)]
-    assert found(folder, text=text, **filters) == expected
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "FEW", few)  # both ways to look for large results
+        assert found(folder, text=text, **filters) == expected
 
 
 def test_pages_join_without_a_gap_or_a_double(world: tuple[Path, list[Known]]) -> None:
@@ -179,6 +182,8 @@ def test_what_cannot_be_read_is_said(world: tuple[Path, list[Known]], query: str
     with pytest.raises(QuerySyntaxError) as error:
         found(world[0], text=query, person="jane")
     assert says in str(error.value)
+    with pytest.raises(QuerySyntaxError, match=re.escape(says)):
+        found(world[0], text=query, min_rows=10**9)  # where no word is looked for
 
 
 @pytest.mark.parametrize(

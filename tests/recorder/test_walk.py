@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from recorder import chain
-from recorder.walk import MOST, walk
+from recorder.walk import MOST, in_order, walk
 
 
 def lines(count: int = 6) -> list[bytes]:
@@ -58,3 +61,38 @@ def test_a_file_of_nonsense_is_not_listed_for_ever(tmp_path: Path) -> None:
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         walk(tmp_path / "none", "none")
+
+
+def plainly(lines: list[bytes], first: int, last: str) -> list[bytes] | None:
+    """`in_order`, one line after another: each has the head that we would have written."""
+    hashes, at = [], lines[0].find(b'","prev":"', 0, 200)
+    for seq, line in enumerate(lines, first):
+        fits = line.startswith(b'{"seq":%d,"at":"' % seq) and len(str(seq)) == len(str(first))
+        if at < 0 or not fits or line[at : at + 85] != f'","prev":"{last}","event":"'.encode():
+            return None
+        last = chain.digest(line)
+        hashes.append(bytes.fromhex(last))
+    return hashes
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    first=st.sampled_from([10, 95, 4000]),
+    texts=st.lists(st.text(max_size=30), min_size=1, max_size=12),
+    harm=st.none() | st.tuples(st.integers(0, 11), st.integers(0, 160), st.integers(0, 255)),
+)
+def test_all_at_once_says_what_one_after_another_says(
+    first: int, texts: list[str], harm: tuple[int, int, int] | None
+) -> None:
+    last, made = chain.digest(b"before"), list[bytes]()
+    for seq, text in enumerate(texts, first):
+        body = msgspec.json.encode({"event": "statement", "sql": text})
+        made.append(chain.compose(seq, b'"2026-11-23T09:00:00Z"', chain.digest(made[-1]) if made else last, body))
+    if harm is not None:
+        at, place, byte = harm
+        line = bytearray(made[at % len(made)])
+        line[place % len(line)] = byte
+        made[at % len(made)] = bytes(line)
+    once = in_order(made, first, last)
+    assert once == plainly(made, first, last)
+    assert harm is not None or once is not None or first == 95
