@@ -2,7 +2,8 @@
 
 Pure: a request, the voices so far and the groups go in, a voice or an error comes out. Invariants: nobody speaks for
 the request of which he is the requester or the person; nobody speaks twice, neither himself nor through a delegate;
-where groups are asked, only their people count. Break-glass takes one voice, which may be the requester's.
+where groups are asked, only their people count; a voice that is void counts as never given. Break-glass takes one
+voice, which may be the requester's.
 """
 
 from __future__ import annotations
@@ -17,13 +18,20 @@ from proxy.access.model import Request, person_key
 
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """One yes. `for_whom`: whose it is, where that person has delegated it."""
+    """One yes. `for_whom`: whose it is, where that person has delegated it. `void_why`: why it no longer counts."""
 
     by: str
     for_whom: str | None
     groups: tuple[str, ...]
     reason: str
     at: datetime
+    void_at: datetime | None = None
+    void_why: str | None = None
+
+
+def counting(voices: Iterable[Voice]) -> list[Voice]:
+    """Those that are not void."""
+    return [voice for voice in voices if voice.void_at is None]
 
 
 def needed(request: Request) -> int:
@@ -33,7 +41,7 @@ def needed(request: Request) -> int:
 
 def missing(request: Request, voices: Sequence[Voice]) -> int:
     """How many voices are still missing."""
-    return max(0, needed(request) - len(voices))
+    return max(0, needed(request) - len(counting(voices)))
 
 
 def voice(
@@ -47,7 +55,7 @@ def voice(
     for_: Iterable[str] = (),
 ) -> Voice:
     """The voice that `by` may give, his own first, then one that was delegated to him (`for_`). Raises GrantError."""
-    spoken = {person_key(name) for given in voices for name in (given.by, given.for_whom) if name is not None}
+    spoken = {person_key(name) for given in counting(voices) for name in (given.by, given.for_whom) if name is not None}
     concerned = {person_key(request.person): "the grant is for"}
     if not request.break_glass:
         concerned.setdefault(person_key(request.created_by), "it was asked for by")

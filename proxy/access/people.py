@@ -37,11 +37,12 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What disabling somebody has ended, by id."""
+    """What disabling somebody has ended, by id. `approvals`: the waiting requests in which theirs no longer count."""
 
     grants: list[str]
     requests: list[str]
     delegations: list[str]
+    approvals: list[str]
 
 
 class People:
@@ -120,7 +121,7 @@ class People:
         return found
 
     async def _end_all(self, connection: AsyncConnection, key: str, *, by: str, why: str) -> Ended:
-        ended = Ended([], [], [])
+        ended = Ended([], [], [], [])
         for grant in await _live(connection):
             if person_key(grant.person) == key:
                 await self._grants.revoke(grant.id, reason=why, by=by, why="person", connection=connection)
@@ -137,6 +138,7 @@ class People:
                 detail = {"request": row.id, "by": by, "person": row.person, "reason": why}
                 await steps.take(connection, self._emit, now, f"request.{state}", detail)
                 ended.requests.append(row.id)
+        ended.approvals.extend(await self._unsay(connection, key, by=by, why=why))
         passed = tables.delegations.c
         standing = sa.select(tables.delegations).where(passed.ended_at.is_(None), passed.ends_at > now)
         for row in (await connection.execute(standing)).all():
@@ -147,6 +149,31 @@ class People:
                 await steps.take(connection, self._emit, now, "delegation.ended", detail)
                 ended.delegations.append(row.id)
         return ended
+
+    async def _unsay(self, connection: AsyncConnection, key: str, *, by: str, why: str) -> list[str]:
+        """What they have approved, themselves or through a delegate or as one, no longer counts where it is undecided.
+
+        Kept as a mark, so that it stays so when they are enabled again. The requests.
+        """
+        now, given, asked = self._clock.now(), tables.approvals.c, tables.requests.c
+        query = (
+            sa.select(given.request, given.by_key, given.by, given.for_whom, asked.person)
+            .join(tables.requests, asked.id == given.request)
+            .where(asked.state == "requested", given.void_at.is_(None))
+            .order_by(given.request, given.at)
+        )
+        unsaid = []
+        for row in (await connection.execute(query)).all():
+            if key not in {row.by_key, person_key(row.for_whom or "")}:
+                continue
+            mine = sa.update(tables.approvals).where(given.request == row.request, given.by_key == row.by_key)
+            await connection.execute(mine.values(void_at=now, void_why=why))
+            detail = {"request": row.request, "by": by, "person": row.person, "approver": row.by, "reason": why}
+            if row.for_whom is not None:
+                detail["for"] = row.for_whom
+            await steps.take(connection, self._emit, now, "request.unsaid", detail)
+            unsaid.append(row.request)
+        return unsaid
 
 
 async def _live(connection: AsyncConnection) -> list[Grant]:

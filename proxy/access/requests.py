@@ -134,7 +134,7 @@ class Requests:
             return await _get(connection, id)
 
     async def voices(self, id: str) -> list[Voice]:
-        """Who has approved so far, in order."""
+        """Who has approved so far, in order; with those that no longer count."""
         async with self._store.read() as connection:
             return await _voices(connection, id)
 
@@ -151,6 +151,9 @@ class Requests:
             voice = approvals.voice(request, voices, by=by, reason=reason, at=now, groups=self._groups, for_=delegated)
             values: dict[str, Any] = {"request": id, "by_key": person_key(by), "by": by, "for_whom": voice.for_whom}
             values |= {"groups": json.dumps(voice.groups), "reason": reason, "at": now}
+            columns = tables.approvals.c  # who was disabled and is back speaks anew
+            void = (columns.request == id, columns.by_key == person_key(by), columns.void_at.is_not(None))
+            await connection.execute(sa.delete(tables.approvals).where(*void))
             await connection.execute(tables.approvals.insert().values(values))
             more: dict[str, Any] = {"reason": reason, "groups": list(voice.groups)}
             if voice.for_whom is not None:
@@ -323,9 +326,11 @@ def _request(row: sa.RowMapping) -> Request:
 
 async def _voices(connection: AsyncConnection, id: str) -> list[Voice]:
     columns = tables.approvals.c
-    query = sa.select(columns.by, columns.for_whom, columns.groups, columns.reason, columns.at)
-    rows = await connection.execute(query.where(columns.request == id).order_by(columns.at, columns.by_key))
-    return [Voice(row.by, row.for_whom, tuple(json.loads(row.groups)), row.reason, row.at) for row in rows]
+    query = sa.select(tables.approvals).where(columns.request == id).order_by(columns.at, columns.by_key)
+    return [
+        Voice(row.by, row.for_whom, tuple(json.loads(row.groups)), row.reason, row.at, row.void_at, row.void_why)
+        for row in await connection.execute(query)
+    ]
 
 
 async def _delegated_to(connection: AsyncConnection, by: str, now: datetime) -> list[str]:

@@ -116,6 +116,8 @@ approvals = Table(
     Column("groups", Text, nullable=False),  # JSON list: those of the asked groups that the approver is in
     Column("reason", Text, nullable=False),
     Column("at", Utc, nullable=False),
+    Column("void_at", Utc),  # it no longer counts: whose voice it was, or who gave it, was disabled before the decision
+    Column("void_why", Text),
 )
 
 delegations = Table(

@@ -41,6 +41,7 @@ def disable(
         "grants": ended.grants,
         "requests": ended.requests,
         "delegations": ended.delegations,
+        "approvals": ended.approvals,
     }
 
     def table(console: Console) -> None:
@@ -48,6 +49,8 @@ def disable(
         for what, ids in (("grants", ended.grants), ("requests", ended.requests), ("delegations", ended.delegations)):
             if ids:
                 console.print(f"Ended {what}: {', '.join(ids)}")
+        if ended.approvals:
+            console.print(f"Approvals of theirs that no longer count: in {', '.join(ended.approvals)}")
         console.print("Open sessions end within a second. Undone only by `daypass person enable`; grants stay ended.")
 
     emit(data, output, table)

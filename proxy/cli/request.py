@@ -7,6 +7,7 @@ it stood when it was made, so what was approved is what is granted.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from rich.text import Text
 from proxy.access import approvals
 from proxy.access.approvals import Voice
 from proxy.access.model import Grant, Request, Terms
-from proxy.access.requests import Wish
+from proxy.access.requests import Requests, Wish
 from proxy.access.reviews import Review
 from proxy.cli.grant_review import plain_review
 from proxy.cli.options import ByOption, ConfigOption, OutputOption, load_config, who
@@ -247,9 +248,7 @@ def deny(
 
     Example: daypass request deny r-7k3m9x2q --reason 'not before the release'
     """
-    cfg = load_config(config)
-    found = with_access(cfg, lambda access: access.requests.deny(request, by=who(by), reason=reason))
-    _closed(found, output)
+    _close(config, output, lambda requests: requests.deny(request, by=who(by), reason=reason))
 
 
 @app.command()
@@ -264,18 +263,17 @@ def withdraw(
 
     Example: daypass request withdraw r-7k3m9x2q --reason 'solved without'
     """
-    cfg = load_config(config)
-    found = with_access(cfg, lambda access: access.requests.withdraw(request, by=who(by), reason=reason))
-    _closed(found, output)
+    _close(config, output, lambda requests: requests.withdraw(request, by=who(by), reason=reason))
 
 
-def _closed(request: Request, output: Any) -> None:
-    now = SystemClock().now()
+def _close(config: Any, output: Any, how: Callable[[Requests], Awaitable[Request]]) -> None:
+    """The common way of a no: by who decides, or by who asked."""
+    request = with_access(load_config(config), lambda access: how(access.requests))
 
     def table(console: Console) -> None:
         console.print(f"Request {request.id} for {request.person} is {request.state}: {request.decided_why}.")
 
-    emit(_plain(request, None, None, now), output, table)
+    emit(_plain(request, None, None, SystemClock().now()), output, table)
 
 
 def _template(cfg: Config, name: str | None) -> Template:
@@ -343,12 +341,21 @@ def _facts(request: Request, voices: list[Voice], now: datetime) -> list[tuple[s
         ("time", f"{format_duration(request.seconds)} from {begins}"),
         ("only from", request.bind_ip),
         ("asked", f"{rfc3339(request.created_at)} by {request.created_by}"),
-        ("approvals", f"{len(voices)} of {approvals.needed(request)}, by {asked}"),
-        *[("approved", f"{rfc3339(v.at)} by {v.by}{f' for {v.for_whom}' if v.for_whom else ''}: {v.reason}")
-          for v in voices],
+        ("approvals", f"{len(approvals.counting(voices))} of {approvals.needed(request)}, by {asked}"),
+        *[("approved", _said(v)) for v in voices],
         ("lapses", rfc3339(request.lapses_at) if request.standing(now) == "requested" else None),
         ("decided", decided if request.decided_at else None),
     ]  # fmt: skip
+
+
+def _said(voice: Voice) -> Text:
+    """One approval in a line; one that no longer counts says why."""
+    whose = f" for {voice.for_whom}" if voice.for_whom else ""
+    text = Text(f"{rfc3339(voice.at)} by {voice.by}{whose}: {voice.reason}")
+    if voice.void_at is None:
+        return text
+    no = f" (no longer counts since {rfc3339(voice.void_at)}: {voice.void_why})"
+    return Text.assemble(text, styled(no, "yellow"))
 
 
 def _plain(request: Request, voices: list[Voice] | None, grant: Grant | None, now: datetime) -> dict[str, Any]:
@@ -379,8 +386,11 @@ def _plain(request: Request, voices: list[Voice] | None, grant: Grant | None, no
     }
     if voices is not None:
         data["approvals"] = [
-            {"by": v.by, "for": v.for_whom, "groups": list(v.groups), "reason": v.reason, "at": rfc3339(v.at)}
+            {
+                "by": v.by, "for": v.for_whom, "groups": list(v.groups), "reason": v.reason, "at": rfc3339(v.at),
+                "counts": v.void_at is None, "void_at": rfc3339(v.void_at), "void_why": v.void_why,
+            }
             for v in voices
-        ]
+        ]  # fmt: skip
         data["grant"] = grant.id if grant is not None else None
     return data
