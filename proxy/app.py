@@ -38,10 +38,10 @@ from proxy.access.timekeeping import Steady, TimeFacts, boot
 from proxy.access.tokens import Tokens
 from proxy.access.witnesses import Witnesses
 from proxy.clock import Clock, SystemClock
-from proxy.config import Config, checkpoint_file, load
+from proxy.config import Config, checkpoint_file, load, server_certificate
 from proxy.policy.load import Policies
 from proxy.policy.worker import Workers
-from proxy.server import digest, indexer, logs, tls
+from proxy.server import digest, indexer, logs, pages, tls
 from proxy.server.channel import SocketChannel
 from proxy.server.dial import Dialler
 from proxy.server.digest import Digester
@@ -290,10 +290,14 @@ async def _run(
         sinks=streams.counts,
     )
 
+    links = pages.of(config, store, clock, emit) if boss is None else None
+
     def reload() -> None:
         watch.reload_policies()
         try:
             listener.certificate = _certificate(config)
+            if links is not None:
+                links.reload()
         except (OSError, ssl.SSLError, ValueError) as problem:
             log.error("certificate_unusable", reason=str(problem))
 
@@ -301,7 +305,7 @@ async def _run(
     if boss is not None:
         front = Link(boss[0], stop=server.stop, reload=reload)
     else:
-        front = OwnPages(config)
+        front = OwnPages(config, links)
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, server.stop)
         loop.add_signal_handler(signal.SIGINT, server.stop)
@@ -315,6 +319,8 @@ async def _run(
         await server.run(listener, front, Metrics(tally, counts, gauges).families)
     finally:
         post.close()
+        if links is not None:
+            await links.drain()
         await watch.save_spent()
         await keeper.close()
         starting.cancel()
@@ -354,10 +360,8 @@ def _upkeep(config: Config, clock: Clock) -> Upkeep:
 
 
 def _certificate(config: Config) -> tls.Certificate | None:
-    files = config.listen.tls
-    if files.mode == "disable" or files.cert is None or files.key is None:
-        return None
-    return tls.load(files.cert, files.key, files.client_ca)
+    files = server_certificate(config)
+    return tls.load(*files, config.listen.tls.client_ca) if files is not None else None
 
 
 if __name__ == "__main__":

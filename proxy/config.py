@@ -29,7 +29,7 @@ from pydantic import (
 from proxy.config_access import BesideFile, Name, People, Precheck, Requests, Reviews
 from proxy.config_access import Section as _Model
 from proxy.config_access import beside as _beside
-from proxy.config_notify import Digest, Notify
+from proxy.config_notify import Digest, Notify, check_address
 from proxy.config_sinks import Sink, SinkName
 from proxy.units import Duration, Size, format_duration, format_size, parse_duration, parse_size
 from proxy.yaml_file import Finding, FindingsError, Lines, findings, line_of, nearest, parse_yaml, read_text, read_yaml
@@ -55,6 +55,7 @@ __all__ = [
     "parse_yaml",
     "read_yaml",
     "schema",
+    "server_certificate",
     "warnings",
 ]
 
@@ -191,6 +192,21 @@ class Metrics(_Model):
     port: OpenPort = 9187
 
 
+def _base_url(value: str) -> str:
+    check_address("url", value)
+    if not re.fullmatch(r"[!-~]+", value) or "?" in value or "#" in value:
+        raise ValueError("url: printable ASCII, without spaces, ? and #: https://access.example.com")
+    return value.rstrip("/")
+
+
+class Links(_Model):
+    """The page on which people accept agreements by a one-time link; `url` is how they reach it."""
+
+    host: Name = "127.0.0.1"
+    port: OpenPort = 8443
+    url: Annotated[str, AfterValidator(_base_url)]
+
+
 class Limits(_Model):
     """What one client may cost before anybody knows who it is, and how long a statement may be."""
 
@@ -218,6 +234,7 @@ class Config(_Model):
     limits: Limits = Limits()
     people: People = People()
     agreements: BesideFile = Field(default=Path("agreements"), validate_default=True)
+    links: Links | None = None
     requests: Requests = Requests()
     prechecks: dict[str, Precheck] = Field(default={})
     reviews: Reviews = Reviews()
@@ -285,6 +302,12 @@ def load(path: Path, text: str | None = None) -> Config:
     return config
 
 
+def server_certificate(config: Config) -> tuple[Path, Path] | None:
+    """The certificate and the key that daypass shows; None where it speaks no TLS."""
+    tls = config.listen.tls
+    return None if tls.mode == "disable" or tls.cert is None or tls.key is None else (tls.cert, tls.key)
+
+
 def checkpoint_file(config: Config) -> Path | None:
     """Where the newest checkpoint of the node log is kept beside the state; None where only the state, in Postgres,
     keeps it."""
@@ -321,6 +344,9 @@ def _cross_checks(config: Config) -> Iterator[Finding]:
     if tls.client_ca is not None and tls.mode != "require":
         message = f"asks every client for a certificate, which {tls.mode} lets them go without: write mode: require"
         yield config.finding(("listen", "tls", "client_ca"), message)
+    if config.links is not None and not is_loopback(config.links.host) and server_certificate(config) is None:
+        message = f"names and secrets on {config.links.host} need TLS: set listen.tls.cert and key, or host: 127.0.0.1"
+        yield config.finding(("links", "host"), message)
     told = {to for digest in config.digests.values() for to in digest.to}
     for name, notify in config.notify.items():
         if not notify.events and name not in told:

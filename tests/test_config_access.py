@@ -110,3 +110,22 @@ def test_each_mistake_has_its_line(tmp_path: Path, text: str, line: int, message
 
 def test_a_webhook_in_the_clear_only_on_this_machine(tmp_path: Path) -> None:
     assert read(tmp_path, "notify: {x: {webhook: 'http://127.0.0.1:9/hook'}}\n").notify["x"].webhook
+
+
+def test_links(tmp_path: Path) -> None:
+    assert read(tmp_path, "").links is None
+    links = read(tmp_path, "links: {url: 'http://localhost:8443/x/'}\n").links
+    assert links is not None
+    assert (links.host, links.port, links.url) == ("127.0.0.1", 8443, "http://localhost:8443/x")
+    for text, message in (
+        ("{port: 1}", "links.url: "),
+        ("{url: 'http://access.example'}", "url: an https:// address"),
+        ("{url: 'https://a:b@access.example'}", "url: no password"),
+        ("{url: 'https://access.example/?x=1'}", "without spaces, ? and #"),
+        ("{url: 'https://access.example/a b'}", "without spaces, ? and #"),
+        ("{url: 'https://access.example', host: 0.0.0.0}", "links.host: names and secrets on 0.0.0.0 need TLS: set"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            read(tmp_path, f"links: {text}\n")
+        (finding,) = caught.value.findings
+        assert message in str(finding), str(finding)

@@ -7,6 +7,7 @@ is not the current one; an acceptance is never removed, it is revoked; what cann
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import re
@@ -37,7 +38,7 @@ _FRONT: Final = re.compile(r"\A---[ \t]*\r?\n(.*?)^---[ \t]*\r?\n", re.S | re.M)
 _VERSION: Final = re.compile(r"^version:[ \t]*(.*?)[ \t]*\r?$", re.M)
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
-How = Literal["psql", "paper", "cli"]
+How = Literal["psql", "paper", "cli", "link"]
 
 
 class AgreementError(GrantError):
@@ -198,11 +199,14 @@ class Agreements:
         by: str,
         grant: str | None = None,
         session: str | None = None,
+        link: str | None = None,
         file: tuple[str, bytes] | None = None,
+        within: AsyncConnection | None = None,
     ) -> Acceptance:
         """`person` accepts exactly `text`. Raises AgreementError where that is not the current text any more.
 
         In psql accepting again changes nothing; a paper signature may be added to what was accepted before.
+        `within`: a transaction that writes, of which this becomes a part.
         """
         signed_as, person = plausible(name), one_line("person", person)
         if file is not None and len(file[1]) > LONGEST_FILE:
@@ -223,7 +227,8 @@ class Agreements:
             at=self._clock.now(),
             recorded_by=one_line("by", by),
         )
-        async with self._store.write() as connection:
+        transaction = self._store.write() if within is None else contextlib.nullcontext(within)
+        async with transaction as connection:
             if how == "psql" and (before := await self._standing(connection, made)):
                 return before
             await self._keep(connection, text)
@@ -232,7 +237,13 @@ class Agreements:
             await connection.execute(tables.acceptances.insert().values(values))
             detail: dict[str, Any] = {"by": by, "person": person, "agreement": text.name, "version": text.version}
             detail |= {"sha256": text.sha256, "signed_as": signed_as, "how": how, "address": address}
-            more = {"grant": grant, "session": session, "file": made.file_name, "file_sha256": made.file_sha256}
+            more = {
+                "grant": grant,
+                "session": session,
+                "link": link,
+                "file": made.file_name,
+                "file_sha256": made.file_sha256,
+            }
             detail |= {key: value for key, value in more.items() if value is not None}
             await self._step(connection, "agreement.accepted", detail | {"acceptance": made.id})
         return made
@@ -264,6 +275,7 @@ class Agreements:
                 detail: dict[str, Any] = {"by": by, "person": standing[0].person, "agreement": name, "reason": reason}
                 detail |= {"acceptances": [a.id for a in standing], "grants": [grant.id for grant in ended]}
                 await self._step(connection, "agreement.revoked", detail)
+            await end_links(connection, key, name, values["revoked_at"])
         return [dataclasses.replace(a, **values) for a in standing], ended
 
     async def all(self, person: str | None = None) -> list[Acceptance]:
@@ -327,6 +339,15 @@ class Agreements:
 
     async def _step(self, connection: AsyncConnection, action: str, detail: dict[str, Any]) -> None:
         await steps.take(connection, self._emit, self._clock.now(), action, detail)
+
+
+async def end_links(connection: AsyncConnection, key: str, agreement: str, now: datetime) -> None:
+    """No link by which this person could still accept the agreement goes on."""
+    columns = tables.agreement_links.c
+    mine = (columns.person_key == key, columns.agreement == agreement, columns.used_at.is_(None))
+    await connection.execute(
+        sa.update(tables.agreement_links).where(*mine, columns.expires_at > now).values(expires_at=now)
+    )
 
 
 def plausible(name: str) -> str:

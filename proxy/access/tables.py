@@ -151,7 +151,7 @@ acceptances = Table(
     Column("agreement", Text, nullable=False),
     Column("sha256", Text, nullable=False),
     Column("signed_as", Text, nullable=False),  # the name that was typed
-    Column("how", Text, nullable=False),  # psql | paper | cli
+    Column("how", Text, nullable=False),  # psql | paper | cli | link
     Column("address", Text, nullable=False),
     Column("grant", Text),
     Column("file_name", Text),  # of a paper signature
@@ -162,6 +162,22 @@ acceptances = Table(
     Column("revoked_at", Utc),
     Column("revoked_by", Text),
     Column("revoke_reason", Text),
+)
+
+agreement_links = Table(
+    "agreement_links",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("secret_sha256", Text, nullable=False, unique=True),
+    Column("person", Text, nullable=False),
+    Column("person_key", Text, nullable=False, index=True),
+    Column("agreement", Text, nullable=False),
+    Column("sha256", Text, nullable=False),  # of the text that it was made for
+    Column("made_at", Utc, nullable=False),
+    Column("made_by", Text, nullable=False),
+    Column("expires_at", Utc, nullable=False),
+    Column("used_at", Utc),
+    Column("acceptance", Text),
 )
 
 prechecks = Table(

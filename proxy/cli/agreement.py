@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,11 +17,12 @@ from rich.console import Console
 from rich.text import Text as Styled
 
 from proxy.access.agreements import LONGEST_FILE, Acceptance, AgreementError, Text, Texts
+from proxy.access.links import LONGEST, Link, Links
 from proxy.access.model import Grant
 from proxy.cli.options import ByOption, ConfigOption, OutputOption, load_config, who
 from proxy.cli.output import USAGE, emit, fail, fields, grid, rfc3339, styled, warn
 from proxy.cli.state import Access, unknown, where, with_access
-from proxy.config import Config
+from proxy.config import Config, parse_duration
 from proxy.policy.load import Policies
 
 app = typer.Typer(no_args_is_help=True, help="Texts that people accept before access opens, and who has.")
@@ -141,12 +142,7 @@ def accept(
     data = _file(file) if file is not None else None
     if data is None:
         warn("without --file there is nothing but your word for it, and the record says so")
-    texts = Texts(cfg.agreements)
-    if name not in texts.names():
-        unknown("agreement", name, texts.names(), str(cfg.agreements))
-    text, problem = _current(texts, name)
-    if text is None:
-        fail(USAGE, problem or f"there is no agreement {name!r}")
+    text = _given(cfg, name)
 
     async def record(access: Access) -> Acceptance:
         how: Any = "paper" if data is not None else "cli"
@@ -167,6 +163,64 @@ def accept(
         )(console)
 
     emit(_plain(made, {(text.name, text.sha256): text.version}, text), output, table)
+
+
+@app.command()
+def link(
+    config: ConfigOption,
+    output: OutputOption,
+    name: NameArgument,
+    person: PersonOption,
+    length: Annotated[
+        str, typer.Option("--for", metavar="DURATION", help=f"How long it can be used: at most {LONGEST.days}d.")
+    ] = "48h",
+    by: ByOption = None,
+) -> None:
+    """Make a link by which somebody reads the current text in a browser and accepts it, once.
+
+    It is shown now and never again. A newer one for the same person and agreement ends it.
+
+    Example: daypass agreement link nda-2026 --person jo@vendor.example --for 24h
+    """
+    cfg = load_config(config)
+    if cfg.links is None:
+        hint = "set links.url in config.yaml to the address by which people reach this server, and restart serve"
+        fail(USAGE, "there is no page for links", hint)
+    try:
+        seconds = parse_duration(length)
+    except ValueError as error:
+        fail(USAGE, f"--for: {error}")
+    if not 0 < seconds <= LONGEST.total_seconds():
+        fail(USAGE, f"--for: more than no time, and at most {LONGEST.days}d")
+    text = _given(cfg, name)
+
+    async def make(access: Access) -> tuple[Link, str, bool]:
+        links = Links(access.store, access.clock, access.agreements, access.emit)
+        new = bool(await access.agreements.pending(person, [name]))
+        return *await links.make(text, person=person, by=who(by), length=timedelta(seconds=seconds)), new
+
+    made, secret, new = with_access(cfg, make)
+    url = f"{cfg.links.url}/sign/{secret}"
+
+    def table(console: Console) -> None:
+        console.print(f"{made.person} can read and accept {text.title} here, once:")
+        console.print()
+        console.print(Styled(url, "bold"))
+        console.print()
+        until = f"{rfc3339(made.expires_at)}; while `daypass serve` runs, and the text stays as it is"
+        fields([("until", until), ("sha256", text.sha256)])(console)
+        console.print("Whoever has the link can accept in their name: send it to them alone. It is not shown again.")
+
+    data: dict[str, Any] = {
+        "link": made.id,
+        "person": made.person,
+        "agreement": made.agreement,
+        "version": text.version,
+    }
+    data |= {"sha256": made.sha256, "expires_at": rfc3339(made.expires_at), "url": url}
+    emit(data, output, table)
+    if not new:
+        warn(f"{made.person} has accepted this text already")
 
 
 @app.command()
@@ -236,6 +290,17 @@ def _asking(cfg: Config) -> dict[str, list[str]]:
         for agreement in policies.get(name).model.agreements:
             found.setdefault(agreement, []).append(name)
     return found
+
+
+def _given(cfg: Config, name: str) -> Text:
+    """The current text of a name that was typed. Exits 2 where there is none."""
+    texts = Texts(cfg.agreements)
+    if name not in texts.names():
+        unknown("agreement", name, texts.names(), str(cfg.agreements))
+    text, problem = _current(texts, name)
+    if text is None:
+        fail(USAGE, problem or f"there is no agreement {name!r}")
+    return text
 
 
 def _current(texts: Texts, name: str) -> tuple[Text | None, str | None]:

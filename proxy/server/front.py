@@ -16,6 +16,7 @@ import structlog
 from proxy.config import Config
 from proxy.server import health, metrics
 from proxy.server.metrics import Family
+from proxy.server.pages import Pages
 
 log = structlog.get_logger()
 
@@ -43,10 +44,12 @@ class Front(Protocol):
 
 
 class OwnPages:
-    """One process that is the whole server: it has its own metrics port."""
+    """One process that is the whole server: it has its own metrics port, and the port of one-time links."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, links: Pages | None) -> None:
         self._config = config
+        self._links = links
+        self._also: dict[str, int] = {}
         self._port = 0
         self._http: asyncio.Server | None = None
 
@@ -60,13 +63,18 @@ class OwnPages:
         where = self._config.metrics
         pages = {"/metrics": numbers, "/healthz": healthz, "/readyz": readyz}
         self._http, self._port = await health.serve_http(where.host, where.port, pages)
+        if self._links is not None and self._config.links is not None:
+            self._also["links_port"] = await self._links.start(self._config.links.host, self._config.links.port)
 
     def ready(self, port: int, databases: dict[str, bool]) -> None:
-        log.info("ready", port=port, metrics_port=self._port, host=self._config.listen.host, databases=databases)
+        where = {"port": port, "metrics_port": self._port, **self._also}
+        log.info("ready", **where, host=self._config.listen.host, databases=databases)
 
     def close(self) -> None:
         if self._http is not None:
             self._http.close()
+        if self._links is not None:
+            self._links.close()
 
 
 async def healthz() -> health.Answer:

@@ -14,6 +14,7 @@ import contextlib
 import os
 import signal
 import socket
+import ssl
 import sys
 from asyncio.subprocess import Process
 from collections.abc import Awaitable
@@ -24,11 +25,14 @@ import structlog
 import uvloop
 
 from proxy.access.store import Store, StoreError
+from proxy.clock import SystemClock
 from proxy.config import Config
-from proxy.server import front, health, link, metrics
+from proxy.server import front, health, link, metrics, pages
 from proxy.server.link import Charter, Order, Told, Tracing
 from proxy.server.listener import bound
 from proxy.server.metrics import Family
+from proxy.server.pages import Pages
+from proxy.session.telling import teller
 from proxy.tasks import spawn
 from recorder import files
 from recorder.files import FolderLock, RecordError
@@ -55,23 +59,28 @@ def supervise(config: Config, tracing: Tracing | None = None) -> int:
 
 
 async def _supervise(config: Config, tracing: Tracing | None) -> int:
-    with contextlib.ExitStack() as held:
+    clock = SystemClock()
+    async with contextlib.AsyncExitStack() as held:
         try:
             store = await Store.open(config.state)  # made or migrated once, before all workers ask for it
+            held.push_async_callback(store.close)
             identity, _ = await store.identity()
-            await store.close()
             files.make_folder(config.recording.dir)
             files.claim(config.recording.dir.absolute(), identity)
             folder = FolderLock(config.recording.dir.absolute())
             held.callback(folder.close)
             sock = await _port(config)
             held.callback(sock.close)
-            supervisor = Supervisor(config, folder, sock, tracing)
+            links = pages.of(config, store, clock, teller(config.recording.dir, clock.now, installation=identity))
+            supervisor = Supervisor(config, folder, sock, tracing, links)
             return await supervisor.run()
         except StoreError as problem:
             log.error("state_unavailable", reason=str(problem))
         except RecordError as problem:
             log.error("recording_unavailable", reason=str(problem))
+        except (ssl.SSLError, ValueError) as problem:
+            log.error("certificate_unusable", reason=str(problem))
+            return 2
         except OSError as problem:
             log.error("cannot_serve", reason=str(problem))
         return 3
@@ -163,8 +172,12 @@ class Worker:
 class Supervisor:
     """See the module's text. `folder` and `sock` are let go when the workers have closed their doors."""
 
-    def __init__(self, config: Config, folder: FolderLock, sock: socket.socket, tracing: Tracing | None) -> None:
+    def __init__(
+        self, config: Config, folder: FolderLock, sock: socket.socket, tracing: Tracing | None, links: Pages | None
+    ) -> None:
         self._config = config
+        self._links = links
+        self._links_port: dict[str, int] = {}
         self._tracing = tracing
         self._folder = folder
         self._sock = sock
@@ -181,12 +194,14 @@ class Supervisor:
     async def run(self) -> int:
         """Serve until stopped; the exit code. Raises OSError when the metrics port is not to be had."""
         where = self._config.metrics
-        pages = {"/metrics": self._numbers, "/healthz": front.healthz, "/readyz": self._readyz}
-        http, self._metrics_port = await health.serve_http(where.host, where.port, pages)
+        shown = {"/metrics": self._numbers, "/healthz": front.healthz, "/readyz": self._readyz}
+        http, self._metrics_port = await health.serve_http(where.host, where.port, shown)
+        if self._links is not None and self._config.links is not None:
+            self._links_port["links_port"] = await self._links.start(self._config.links.host, self._config.links.port)
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self.stop)
         loop.add_signal_handler(signal.SIGINT, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, self._tell, "reload")
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
         numbers = range(1, self._config.workers + 1)
         shifts = [spawn(self._keep(number), name=f"worker {number}") for number in numbers]
         looking = spawn(self._look_again(), name="workers' numbers")
@@ -195,6 +210,8 @@ class Supervisor:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.gather(*doors), CLOSING)
         http.close()
+        if self._links is not None:
+            self._links.close()
         self._sock.close()
         self._folder.close()
         await asyncio.sleep(0)  # the loop closes what it listened on
@@ -205,6 +222,8 @@ class Supervisor:
             log.error("worker_killed", worker=worker.number, message="it did not end in time")
             worker.kill()
         await asyncio.gather(*shifts)
+        if self._links is not None:
+            await self._links.drain()
         log.info("stopped", code=self._code)
         return self._code
 
@@ -212,6 +231,14 @@ class Supervisor:
         """Drain; when called again, stop draining."""
         self._stop.set()
         self._tell("stop")
+
+    def _reload(self) -> None:
+        self._tell("reload")
+        try:
+            if self._links is not None:
+                self._links.reload()
+        except (OSError, ValueError) as problem:
+            log.error("certificate_unusable", reason=str(problem))
 
     def _tell(self, do: Literal["stop", "reload"]) -> None:
         for worker in self._crew.values():
@@ -266,6 +293,7 @@ class Supervisor:
                 "ready",
                 port=self._port,
                 metrics_port=self._metrics_port,
+                **self._links_port,
                 host=self._config.listen.host,
                 databases={name: all(one[name] for one in known) for name in self._config.databases},
                 workers=self._config.workers,

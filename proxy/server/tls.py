@@ -29,13 +29,13 @@ class Certificate:
     binding: bytes
 
 
-def load(cert: Path, key: Path, client_ca: Path | None = None) -> Certificate:
+def load(cert: Path, key: Path, client_ca: Path | None = None, alpn: str = ALPN) -> Certificate:
     """Read a certificate chain, its key, and the authority of the clients, PEM. Raises OSError or ValueError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION
     context.num_tickets = 0
-    context.set_alpn_protocols([ALPN])
+    context.set_alpn_protocols([alpn])
     context.load_cert_chain(cert, key)
     if client_ca is not None:
         context.load_verify_locations(client_ca)

@@ -120,6 +120,52 @@ def test_what_was_accepted_in_which_version(house: Path) -> None:
     assert "You tell nobody at all." in run(house, "agreement", "show", "nda", "--version", "4", "-o", "table").stdout
 
 
+def test_a_link_is_shown_once_and_its_secret_is_nowhere_else(house: Path) -> None:
+    words = ["agreement", "link", "nda", "--person", JO]
+    refused = run(house, *words)
+    assert refused.exit_code == 2
+    assert "there is no page for links" in refused.stderr
+    assert "set links.url in config.yaml" in refused.stderr
+    with (house / "config.yaml").open("a") as file:
+        file.write("links: {url: 'https://access.example/daypass/'}\n")
+    made = answer(run(house, *words, "--for", "24h", "--by", "olga"))
+    assert list(made) == ["link", "person", "agreement", "version", "sha256", "expires_at", "url"]
+    url, secret = made["url"].rsplit("/", 1)
+    assert url == "https://access.example/daypass/sign"
+    assert len(secret) == 43
+    (step,) = steps(house, "agreement.link")
+    detail = step["detail"]
+    assert (step["by"], detail["person"]) == ("olga", JO)
+    assert (detail["link"], detail["sha256"]) == (made["link"], made["sha256"])
+    assert detail["expires_at"][:19] == made["expires_at"][:19]
+    for path in house.rglob("*"):
+        assert not path.is_file() or secret.encode() not in path.read_bytes(), path
+    table = run(house, *words, "-o", "table")
+    assert "can read and accept nda (version 3) here, once:" in table.stdout
+    assert "warning" not in table.stderr
+    accept(house)
+    assert "has accepted this text already" in run(house, *words).stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["nda", "--for", "31d"], "at most 30d"),
+        (["nda", "--for", "0s"], "more than no time"),
+        (["nda", "--for", "soon"], "--for: "),
+        (["nad"], "did you mean nda?"),
+        (["nda", "--by", ""], "must not be empty"),
+    ],
+)
+def test_links_that_are_not_made(house: Path, more: list[str], message: str) -> None:
+    with (house / "config.yaml").open("a") as file:
+        file.write("links: {url: 'https://access.example'}\n")
+    result = run(house, "agreement", "link", "--person", JO, *more)
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert result.stdout == ""
+
+
 def asked(house: Path) -> str:
     """The grant of a request that was approved."""
     words = ["--vendor", "Acme", "--database", "app", "--policy", "vendor-readonly", "--for", "4h", "--purpose", "x"]
