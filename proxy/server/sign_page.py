@@ -26,7 +26,7 @@ main { max-width: 46rem; margin: 2.5rem auto; padding: 2rem 2.25rem; background:
   border: 1px solid var(--line); border-radius: .6rem; }
 h1 { margin: 0 0 .4rem; font-size: 1.5rem; line-height: 1.25; overflow-wrap: anywhere; }
 p { margin: .6rem 0; overflow-wrap: anywhere; }
-.soft, dt, footer { color: var(--soft); }
+.soft, dt { color: var(--soft); }
 .text { margin: 1.25rem 0; padding: 1.1rem 1.25rem; border: 1px solid var(--line); border-radius: .4rem;
   background: var(--page); white-space: pre-wrap; overflow-wrap: anywhere; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1.25rem; margin: 1rem 0; font-size: .92rem; }
@@ -40,7 +40,6 @@ button { margin: 1rem 0 .4rem; padding: .75rem 1.75rem; font: inherit; font-weig
   background: var(--strong); border: 0; border-radius: .4rem; cursor: pointer; }
 .bad { padding: .6rem .9rem; color: var(--bad); border-left: 4px solid var(--bad); }
 .good { color: var(--good); }
-footer { margin-top: 1.75rem; padding-top: .9rem; border-top: 1px solid var(--line); font-size: .85rem; }
 @media (max-width: 36rem) {
   main { margin: 0; padding: 1.25rem 1.1rem; border: 0; border-radius: 0; }
   dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .5rem; } button { width: 100%; } }
@@ -56,7 +55,7 @@ POLICY: Final = (
 _ASK: Final = "Ask whoever sent it to you for a new one."
 _REFUSED: Final[dict[Why, tuple[str, str]]] = {
     "unknown": ("There is no such link", f"It may have been cut off when it was copied: open it whole. {_ASK}"),
-    "used": ("This link has been used", "It works once, and the agreement was accepted with it."),
+    "used": ("This link has been used", "It works once, and the agreement was accepted with it. Was that not you? Tell whoever sent you the link."),
     "expired": ("This link is over", f"Its time has passed, or a newer one has taken its place. {_ASK}"),
     "changed": ("The agreement has changed", f"Its text is not the one that this link was made for. {_ASK}"),
 }
@@ -120,6 +119,6 @@ def _page(title: str, body: str) -> bytes:
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
-        f"<h1>{escape(title)}</h1>\n{body}\n<footer>daypass keeps what is accepted here.</footer>\n"
+        f"<h1>{escape(title)}</h1>\n{body}\n"
         "</main>\n</body>\n</html>\n"
     ).encode()
