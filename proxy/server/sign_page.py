@@ -52,10 +52,11 @@ POLICY: Final = (
 )
 """The Content-Security-Policy that every page is sent with."""
 
+_ONCE: Final = "It works once, and the agreement was accepted with it. Was that not you? Tell whoever sent you the link."
 _ASK: Final = "Ask whoever sent it to you for a new one."
 _REFUSED: Final[dict[Why, tuple[str, str]]] = {
     "unknown": ("There is no such link", f"It may have been cut off when it was copied: open it whole. {_ASK}"),
-    "used": ("This link has been used", "It works once, and the agreement was accepted with it. Was that not you? Tell whoever sent you the link."),
+    "used": ("This link has been used", _ONCE),
     "expired": ("This link is over", f"Its time has passed, or a newer one has taken its place. {_ASK}"),
     "changed": ("The agreement has changed", f"Its text is not the one that this link was made for. {_ASK}"),
 }
