@@ -52,7 +52,7 @@ POLICY: Final = (
 )
 """The Content-Security-Policy that every page is sent with."""
 
-_ONCE: Final = "It works once, and the agreement was accepted with it. Was that not you? Tell whoever sent you the link."
+_ONCE: Final = "It works once, and the agreement was accepted with it. If that was not you, tell whoever sent it."
 _ASK: Final = "Ask whoever sent it to you for a new one."
 _REFUSED: Final[dict[Why, tuple[str, str]]] = {
     "unknown": ("There is no such link", f"It may have been cut off when it was copied: open it whole. {_ASK}"),
