@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -151,11 +151,11 @@ class Grants:
         if grant.revoked_at is not None:
             return grant
         now = self._clock.now()
-        values: dict[str, Any] = {"revoked_at": now, "revoke_reason": reason}
+        values: dict[str, Any] = {"revoked_at": now, "revoke_reason": reason, "revoked_by": by}
         if grant.ended_at is None:
             values["ended_why"] = why
         revoked = dataclasses.replace(grant, **values, version=grant.version + 1)
-        values |= {"revoked_by": by, "version": revoked.version}
+        values["version"] = revoked.version
         await connection.execute(sa.update(tables.grants).where(tables.grants.c.id == id).values(values))
         detail = {"grant": id, "by": by, "reason": reason, "person": grant.person}
         await self._step(connection, "revoked", detail | ({"why": why} if why != "revoked" else {}))
@@ -199,6 +199,12 @@ class Grants:
         """Grants that are neither over nor revoked, by id; what is not here ends."""
         now, columns = self._clock.now(), tables.grants.c
         query = sa.select(*_COLUMNS).where(columns.expires_at > now, columns.revoked_at.is_(None))
+        async with self._store.read() as connection:
+            return {row["id"]: grant_of(row) for row in (await connection.execute(query)).mappings()}
+
+    async def these(self, ids: Iterable[str]) -> dict[str, Grant]:
+        """The grants of these ids, over or not; one that nobody has is not among them."""
+        query = sa.select(*_COLUMNS).where(tables.grants.c.id.in_(sorted(ids)))
         async with self._store.read() as connection:
             return {row["id"]: grant_of(row) for row in (await connection.execute(query)).mappings()}
 

@@ -20,6 +20,7 @@ from proxy.access.agreements import Agreements
 from proxy.access.grants import Grants
 from proxy.access.kills import Kills
 from proxy.access.lead import Lead
+from proxy.access.model import Grant
 from proxy.access.privileges import Connection
 from proxy.access.roles import Released, RoleError, refuse_released
 from proxy.access.store import StoreError
@@ -214,10 +215,21 @@ class Watch:
             return
         self.fault = None
         self._looked = (mark, added)
-        self._registry.keep_only(live, seen)
+        self._registry.keep_only(live, seen, await self._why(live))
         for kill in kills:
             log.warning("session_killed", session=kill.session, by=kill.by)
             self._registry.kill(kill.session, reason=kill.reason, by=kill.by)
+
+    async def _why(self, live: dict[str, Grant]) -> dict[str, Grant]:
+        """Of the sessions' grants those that are over: the last word to a client is the reason."""
+        gone = {session.grant.id for session in self._registry} - live.keys()
+        if not gone:
+            return {}
+        try:
+            return await self._grants.these(gone)
+        except StoreError as problem:  # they end all the same
+            log.error("state_unavailable", reason=str(problem))
+            return {}
 
     async def save_spent(self) -> None:
         """Write down what grants have used, so that a restart does not give it back."""

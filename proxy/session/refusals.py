@@ -1,7 +1,8 @@
 """Every no that daypass says on the wire, in one table: SQLSTATE, severity, text, hint, and whether the session lives.
 
 Nothing else in daypass writes an ErrorResponse. A text may hold what the client itself sent or what its grant
-says; it never holds a token, a password, an upstream address or another person's name.
+says; it never holds a token, a password or an upstream address, nor another person's name but that of who revoked the
+grant.
 Invariant: before the proof of the token is verified, every failure of a login reads alike.
 """
 
