@@ -26,6 +26,7 @@ from proxy.access.agreements import Agreements, Texts
 from proxy.access.alerts import Alerts
 from proxy.access.grants import Grants
 from proxy.access.holds import Holds
+from proxy.access.hosts import Hosts, host_name
 from proxy.access.kills import Kills
 from proxy.access.lead import Lead
 from proxy.access.outbox import Outbox
@@ -187,6 +188,7 @@ async def _run(
     workers = Workers()
     starting = spawn(workers.start(), name="judging processes")
     tokens, dialler = Tokens(store, steady, emit), Dialler()
+    hosts = Hosts(store, host_name(commons.folder))
     proofs = Proofs(
         config=config,
         clock=steady,
@@ -195,6 +197,7 @@ async def _run(
         keeper=keeper,
         bench=bench,
         commons=commons,
+        hosts=hosts,
         doors=dialler,
         port=lambda: listener.port,
     )
@@ -220,6 +223,7 @@ async def _run(
         agreements=agreements,
         notifier=Notifier(config.notify, Outbox(store, clock), clock, identity, counts.notices),
         lead=Lead(store, clock),
+        hosts=hosts,
         streams=streams,
     )
     post = Post(commons.folder, commons.place, cancel=registry.cancel_here, look=watch.look_at)

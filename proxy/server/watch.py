@@ -18,6 +18,7 @@ from proxy import catalog
 from proxy.access import exposure
 from proxy.access.agreements import Agreements
 from proxy.access.grants import Grants
+from proxy.access.hosts import Hosts
 from proxy.access.kills import Kills
 from proxy.access.lead import Lead
 from proxy.access.model import Grant
@@ -83,6 +84,7 @@ class Watch:
         agreements: Agreements,
         notifier: Notifier,
         lead: Lead,
+        hosts: Hosts,
         streams: Streams,
     ) -> None:
         self._config = config
@@ -101,6 +103,7 @@ class Watch:
         self._agreements = agreements
         self._notifier = notifier
         self._lead = lead
+        self._hosts = hosts
         self._streams = streams
         self._led = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -132,7 +135,6 @@ class Watch:
             ("removals", REMOVALS_EVERY, self._removals),
             ("clock", CLOCK_EVERY, self._timekeeper.round),
             ("lead", LEAD_EVERY, self._claim),
-            ("steward", STEWARD_EVERY, self._stages),
             ("sinks", LEAD_EVERY, self._stream),
             ("prune", NOTIFY_EVERY, self._prune),
             ("spent", SPENT_EVERY, self.save_spent),
@@ -289,6 +291,8 @@ class Watch:
         if leads != self._led:
             log.info("leads" if leads else "lost_the_lead")
         self._led = leads
+        if self._registry.commons.leads():
+            await self._hosts.tell(self._registry.commons.sat())
 
     async def _stages(self) -> None:
         if self.leads():
