@@ -249,6 +249,17 @@ async def _get(connection: AsyncConnection, id: str) -> Grant:
     return grant_of(row)
 
 
+async def row_of(
+    connection: AsyncConnection, table: sa.Table, columns: Iterable[sa.Column[Any]], id: str, what: str
+) -> sa.RowMapping:
+    """The row with this id, as a person typed it: one that no id can be is asked of no server. Raises GrantNotFound."""
+    query = sa.select(*columns).where(table.c.id == (id if id.isascii() and id.isprintable() else ""))
+    row = (await connection.execute(query)).mappings().first()
+    if row is None:
+        raise GrantNotFound(f"there is no {what} {id!r}")
+    return row
+
+
 def grant_columns() -> list[sa.Column[Any]]:
     """The columns of which `grant_of` makes a grant."""
     return list(_COLUMNS)
