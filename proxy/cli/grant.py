@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from proxy.access.evidence import Kept
+from proxy.access.findings import Kept
 from proxy.access.model import Grant, pause
 from proxy.access.prechecks import Finding
 from proxy.access.removals import Proof
@@ -113,7 +113,7 @@ def create(
         request = await access.requests.create(wish, by=who(by), lapse=timedelta(hours=1), overlap=True)
         _, grant = await access.requests.approve_at_once(request.id, by=who(by), reason=reason)
         # Those of a grant that starts later are looked at again then.
-        if found and await access.evidence.keep(grant, found, final=grant.starts_at <= grant.created_at, by=who(by)):
+        if found and await access.findings.keep(grant, found, final=grant.starts_at <= grant.created_at, by=who(by)):
             grant = await access.grants.get(grant.id)
         return grant, await access.grants.rotate(grant.id, by=who(by))
 
@@ -190,7 +190,7 @@ def show(config: ConfigOption, output: OutputOption, grant: GrantArgument) -> No
     async def look(access: Access) -> tuple[Grant, list[Kept], list[Proof], Review | None]:
         return (
             await access.grants.get(grant),
-            await access.evidence.of(grant),
+            await access.findings.of(grant),
             await access.removals.of(grant),
             await access.reviews.of(grant),
         )
@@ -293,7 +293,7 @@ def override(
     Example: daypass grant override g-7k3m9x2q --reason 'the replica is being rebuilt; agreed with anna' --by olga
     """
     cfg = load_config(config)
-    found, failed = with_access(cfg, lambda access: access.evidence.override(grant, by=who(by), reason=reason))
+    found, failed = with_access(cfg, lambda access: access.findings.override(grant, by=who(by), reason=reason))
 
     def table(console: Console) -> None:
         console.print(styled(f"Grant {found.id} of {found.person} need not wait any more for:", "bold"))
