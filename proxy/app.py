@@ -28,6 +28,7 @@ from proxy.access.alerts import Alerts
 from proxy.access.digests import Digests
 from proxy.access.grants import Grants
 from proxy.access.holds import Holds
+from proxy.access.hosts import Hosts, host_name
 from proxy.access.kills import Kills
 from proxy.access.lead import Lead
 from proxy.access.outbox import Outbox
@@ -194,6 +195,7 @@ async def _run(
     workers = Workers()
     starting = spawn(workers.start(), name="judging processes")
     tokens, dialler = Tokens(store, steady, emit), Dialler()
+    hosts = Hosts(store, host_name(commons.folder))
     proofs = Proofs(
         config=config,
         clock=steady,
@@ -202,6 +204,7 @@ async def _run(
         keeper=keeper,
         bench=bench,
         commons=commons,
+        hosts=hosts,
         doors=dialler,
         port=lambda: listener.port,
     )
@@ -235,6 +238,7 @@ async def _run(
             ("index", indexer.EVERY, _if(commons.leads, Indexer(config.recording, clock.monotonic).round)),
         ],
         lead=Lead(store, clock),
+        hosts=hosts,
         streams=streams,
     )
     post = Post(commons.folder, commons.place, cancel=registry.cancel_here, look=watch.look_at)

@@ -22,7 +22,7 @@ LARGE = 64 << 20
 """Bytes from which it pays to start processes."""
 _BATCH = 8 << 20
 """Bytes that a process is given at once, about."""
-_BLOCK = 1 << 20
+_BLOCK = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)

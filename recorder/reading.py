@@ -62,7 +62,7 @@ def lines(path: Path, start: int = 0, keys: Sequence[Identity] = ()) -> Iterator
 def blocks_of(file: BinaryIO) -> Iterator[list[bytes]]:
     """All whole lines of a file that is open, many at once."""
     fd, place, rest = file.fileno(), 0, b""
-    while data := os.pread(fd, 1 << 20, place):
+    while data := os.pread(fd, 1 << 18, place):
         place += len(data)
         *whole, rest = (rest + data).split(b"\n")
         if whole:

@@ -15,7 +15,7 @@ from pathlib import Path
 from recorder import chain, stored
 from recorder.stored import Identity
 
-_BLOCK = 1 << 20
+_BLOCK = 1 << 18
 _HEADER = 200
 """Where the header of a line as we compose it ends, at the latest."""
 MOST = 50

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -151,11 +151,11 @@ class Grants:
         if grant.revoked_at is not None:
             return grant
         now = self._clock.now()
-        values: dict[str, Any] = {"revoked_at": now, "revoke_reason": reason}
+        values: dict[str, Any] = {"revoked_at": now, "revoke_reason": reason, "revoked_by": by}
         if grant.ended_at is None:
             values["ended_why"] = why
         revoked = dataclasses.replace(grant, **values, version=grant.version + 1)
-        values |= {"revoked_by": by, "version": revoked.version}
+        values["version"] = revoked.version
         await connection.execute(sa.update(tables.grants).where(tables.grants.c.id == id).values(values))
         detail = {"grant": id, "by": by, "reason": reason, "person": grant.person}
         await self._step(connection, "revoked", detail | ({"why": why} if why != "revoked" else {}))
@@ -202,6 +202,12 @@ class Grants:
         async with self._store.read() as connection:
             return {row["id"]: grant_of(row) for row in (await connection.execute(query)).mappings()}
 
+    async def these(self, ids: Iterable[str]) -> dict[str, Grant]:
+        """The grants of these ids, over or not; one that nobody has is not among them."""
+        query = sa.select(*_COLUMNS).where(tables.grants.c.id.in_(sorted(ids)))
+        async with self._store.read() as connection:
+            return {row["id"]: grant_of(row) for row in (await connection.execute(query)).mappings()}
+
     async def failing(self, id: str) -> str:
         """Which prechecks of a grant did not hold when they were looked at last, and why; one line for its client.
 
@@ -241,6 +247,17 @@ async def _get(connection: AsyncConnection, id: str) -> Grant:
     if row is None:
         raise GrantNotFound(f"there is no grant {id!r}")
     return grant_of(row)
+
+
+async def row_of(
+    connection: AsyncConnection, table: sa.Table, columns: Iterable[sa.Column[Any]], id: str, what: str
+) -> sa.RowMapping:
+    """The row with this id, as a person typed it: one that no id can be is asked of no server. Raises GrantNotFound."""
+    query = sa.select(*columns).where(table.c.id == (id if id.isascii() and id.isprintable() else ""))
+    row = (await connection.execute(query)).mappings().first()
+    if row is None:
+        raise GrantNotFound(f"there is no {what} {id!r}")
+    return row
 
 
 def grant_columns() -> list[sa.Column[Any]]:

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from proxy.access import steps, tables
-from proxy.access.grants import GrantError, GrantNotFound, new_id, one_line
+from proxy.access.grants import GrantError, new_id, one_line, row_of
 from proxy.access.model import clock_time, person_key
 from proxy.access.store import Emit, Store, untold
 from proxy.clock import Clock
@@ -161,11 +161,7 @@ class Holds:
 
 
 async def _get(connection: AsyncConnection, id: str) -> Hold:
-    query = sa.select(*_COLUMNS).where(tables.holds.c.id == (id if id.isascii() and id.isprintable() else ""))
-    row = (await connection.execute(query)).mappings().first()
-    if row is None:
-        raise GrantNotFound(f"there is no hold {id!r}")
-    return _hold(row)
+    return _hold(await row_of(connection, tables.holds, _COLUMNS, id, "hold"))
 
 
 def _hold(row: sa.RowMapping) -> Hold:

@@ -158,6 +158,7 @@ class Grant:
     removed_at: datetime | None = None
     review_due: datetime | None = None
     reviewed_at: datetime | None = None
+    revoked_by: str | None = None
 
     def state(self, now: datetime, file: Terms | None = None) -> State:
         """Where the grant stands at `now` (wall clock, aware).

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from proxy.access import approvals, steps, tables
 from proxy.access.approvals import Voice
-from proxy.access.grants import GrantError, GrantNotFound, Grants, network_of, new_id, one_line
+from proxy.access.grants import GrantError, Grants, network_of, new_id, one_line, row_of
 from proxy.access.model import Grant, Request, Terms, check_step, clock_time, person_key
 from proxy.access.store import Emit, Store, untold
 from proxy.access.timekeeping import refuse_wrong_clock
@@ -312,11 +312,7 @@ async def refuse_disabled(connection: AsyncConnection, person: str) -> None:
 
 
 async def _get(connection: AsyncConnection, id: str) -> Request:
-    query = sa.select(*_COLUMNS).where(tables.requests.c.id == (id if id.isascii() and id.isprintable() else ""))
-    row = (await connection.execute(query)).mappings().first()
-    if row is None:
-        raise GrantNotFound(f"there is no request {id!r}")
-    return _request(row)
+    return _request(await row_of(connection, tables.requests, _COLUMNS, id, "request"))
 
 
 def _request(row: sa.RowMapping) -> Request:

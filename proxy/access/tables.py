@@ -285,3 +285,12 @@ kills = Table(
     Column("asked_at", Utc, nullable=False),
     Column("taken_at", Utc),  # when the process that has the session ended it
 )
+
+hosts = Table(
+    "hosts",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("beat", BigInteger, nullable=False),  # how often it has spoken
+    Column("at", Utc, nullable=False),  # by the clock of the state's server
+    Column("grants", Text, nullable=False),  # JSON list: those that have sessions there
+)

@@ -15,15 +15,12 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from proxy import catalog
-from proxy.access.evidence import Kept
+from proxy.access.findings import Kept
 from proxy.access.model import Grant, pause
 from proxy.access.prechecks import Finding
 from proxy.access.removals import Proof
 from proxy.access.requests import Wish
 from proxy.access.reviews import Review
-from proxy.access.roles import RoleError
-from proxy.access.store import Store
 from proxy.cli.grant_forms import FormOption, forms_of, show_forms
 from proxy.cli.grant_review import plain_review, review
 from proxy.cli.grant_view import (
@@ -41,17 +38,15 @@ from proxy.cli.grant_view import (
     state_of,
 )
 from proxy.cli.options import ByOption, ConfigOption, OutputOption, load_config, who
-from proxy.cli.output import NO, UNREACHABLE, emit, fail, fields, grid, rfc3339, styled, warn
+from proxy.cli.output import NO, emit, fail, fields, grid, rfc3339, styled, warn
 from proxy.cli.state import Access, with_access
 from proxy.cli.unsigned import missing_signatures, tell_unsigned
 from proxy.cli.wish import length_of, policy_of, terms_of, time_of
 from proxy.clock import SystemClock
 from proxy.config import Config
-from proxy.policy.load import Policies, PolicyError, parse
+from proxy.policy.load import PolicyError, parse
 from proxy.policy.model import Policy
 from proxy.session.checking import findings
-from proxy.session.ephemeral import TROUBLE, Keeper, connections
-from proxy.session.judging import Bench
 
 app = typer.Typer(no_args_is_help=True, help="Give, list and end temporary access.")
 
@@ -118,12 +113,14 @@ def create(
         request = await access.requests.create(wish, by=who(by), lapse=timedelta(hours=1), overlap=True)
         _, grant = await access.requests.approve_at_once(request.id, by=who(by), reason=reason)
         # Those of a grant that starts later are looked at again then.
-        if found and await access.evidence.keep(grant, found, final=grant.starts_at <= grant.created_at, by=who(by)):
+        if found and await access.findings.keep(grant, found, final=grant.starts_at <= grant.created_at, by=who(by)):
             grant = await access.grants.get(grant.id)
         return grant, await access.grants.rotate(grant.id, by=who(by))
 
     grant, token = with_access(cfg, make)
-    _make_role(cfg, grant)
+    from proxy.cli.grant_role import make_role  # noqa: PLC0415 - brings the SQL parsers, a second
+
+    make_role(cfg, grant)
     host, port = address(cfg)
     data = {
         "grant": grant.id,
@@ -193,7 +190,7 @@ def show(config: ConfigOption, output: OutputOption, grant: GrantArgument) -> No
     async def look(access: Access) -> tuple[Grant, list[Kept], list[Proof], Review | None]:
         return (
             await access.grants.get(grant),
-            await access.evidence.of(grant),
+            await access.findings.of(grant),
             await access.removals.of(grant),
             await access.reviews.of(grant),
         )
@@ -296,7 +293,7 @@ def override(
     Example: daypass grant override g-7k3m9x2q --reason 'the replica is being rebuilt; agreed with anna' --by olga
     """
     cfg = load_config(config)
-    found, failed = with_access(cfg, lambda access: access.evidence.override(grant, by=who(by), reason=reason))
+    found, failed = with_access(cfg, lambda access: access.findings.override(grant, by=who(by), reason=reason))
 
     def table(console: Console) -> None:
         console.print(styled(f"Grant {found.id} of {found.person} need not wait any more for:", "bold"))
@@ -307,38 +304,6 @@ def override(
 
 
 app.command()(review)
-
-
-def _make_role(cfg: Config, grant: Grant) -> None:
-    """The grant's role, where it starts now; one that starts later gets its role at the first login."""
-    if cfg.databases[grant.database].credential.mode != "ephemeral" or grant.starts_at > grant.created_at:
-        return
-    database = cfg.databases[grant.database]
-
-    async def make() -> None:
-        store = await Store.open(cfg.state)
-        try:
-            identity, secret = await store.identity()
-        finally:
-            await store.close()
-        keeper = Keeper(cfg, identity, secret)
-        bench = Bench(Policies(cfg.policies), secret, identity, keeper.is_for)
-        bench.reload()
-        snapshot = await catalog.snapshot_of(database)
-        bench.know(grant.database, snapshot)
-        try:
-            await keeper.credential(grant, bench.plan(grant), connections(grant, bench.for_grant(grant)))
-        finally:
-            await keeper.close()
-
-    try:
-        asyncio.run(make())
-    except (RoleError, *TROUBLE) as problem:
-        reason = str(problem) or type(problem).__name__
-        why, by = "its role could not be made", grant.created_by
-        with_access(cfg, lambda access: access.grants.revoke(grant.id, reason=why, by=by))
-        hint = f"grant {grant.id} is revoked; mend the cause and make another"
-        fail(UNREACHABLE, f"the role for {grant.database} cannot be made: {reason}", hint)
 
 
 def _observes(text: str) -> bool:

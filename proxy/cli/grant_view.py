@@ -15,7 +15,7 @@ from urllib.parse import quote
 from rich.console import Console
 from rich.text import Text
 
-from proxy.access.evidence import Kept
+from proxy.access.findings import Kept
 from proxy.access.model import Grant, Terms
 from proxy.access.removals import Proof
 from proxy.cli.output import fields, note, rfc3339, styled

@@ -14,7 +14,7 @@ from typing import NoReturn, TypeVar
 
 from proxy.access.agreements import Agreements, Texts
 from proxy.access.alerts import Alerts
-from proxy.access.evidence import Evidence
+from proxy.access.findings import Findings
 from proxy.access.grants import GrantError, GrantNotFound, Grants
 from proxy.access.holds import Holds
 from proxy.access.people import People
@@ -46,7 +46,7 @@ class Access:
     removals: Removals
     reviews: Reviews
     alerts: Alerts
-    evidence: Evidence
+    findings: Findings
     agreements: Agreements
 
 
@@ -78,7 +78,7 @@ def with_access(cfg: Config, action: Callable[[Access], Awaitable[T]]) -> T:
                 removals=Removals(store, clock, emit),
                 reviews=Reviews(store, clock, emit, groups, cfg.reviews.from_),
                 alerts=Alerts(store, clock, emit),
-                evidence=Evidence(store, clock, emit, groups),
+                findings=Findings(store, clock, emit, groups),
                 agreements=Agreements(store, clock, Texts(cfg.agreements), emit),
             )
             return await action(access)

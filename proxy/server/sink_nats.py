@@ -11,6 +11,7 @@ import asyncio
 import base64
 import contextlib
 import hashlib
+import logging
 import re
 import ssl
 from collections.abc import Callable, Sequence
@@ -52,6 +53,8 @@ class NatsSink:
         self._secret = secret
         self._trust = trust
         self._timeout = timeout
+        # The library upgrades its connection in a way that asyncio remarks on, at the end of each.
+        logging.getLogger("asyncio").addFilter(_no_remark)
         self._doubtful = True
         """The stream may have what we do not know of: the process before us, or an acknowledgement that was lost."""
 
@@ -184,6 +187,10 @@ class NatsSink:
 
     def close(self) -> None:
         """Nothing is kept open."""
+
+
+def _no_remark(record: logging.LogRecord) -> bool:
+    return "eof_received() has no effect" not in record.msg
 
 
 async def _end(client: Client) -> None:

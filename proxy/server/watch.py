@@ -18,8 +18,10 @@ from proxy import catalog
 from proxy.access import exposure
 from proxy.access.agreements import Agreements
 from proxy.access.grants import Grants
+from proxy.access.hosts import Hosts
 from proxy.access.kills import Kills
 from proxy.access.lead import Lead
+from proxy.access.model import Grant
 from proxy.access.privileges import Connection
 from proxy.access.roles import Released, RoleError, refuse_released
 from proxy.access.store import StoreError
@@ -43,21 +45,12 @@ from recorder.upkeep import Upkeep
 log = structlog.get_logger()
 
 FLUSH_EVERY: Final = 0.05
+EVERY_SECOND: Final = 1.0
 GRANTS_EVERY: Final = 0.25
-SPENT_EVERY: Final = 1.0
-POLICIES_EVERY: Final = 1.0
 AGREEMENTS_EVERY: Final = 0.5
 CATALOG_EVERY: Final = 5.0
-CATALOG_RETRY: Final = 1.0
 CHECKPOINT_EVERY: Final = 10.0
 UPKEEP_EVERY: Final = 10.0
-PROBE_EVERY: Final = 1.0
-ROLES_EVERY: Final = 1.0
-STEWARD_EVERY: Final = 1.0
-REMOVALS_EVERY: Final = 1.0
-CLOCK_EVERY: Final = 1.0
-LEAD_EVERY: Final = 1.0
-NOTIFY_EVERY: Final = 1.0
 
 
 Round = tuple[str, float, Callable[[], Awaitable[None]]]
@@ -88,6 +81,7 @@ class Watch:
         witnessing: Callable[[bytes | None], Awaitable[None]],
         more: Sequence[Round],
         lead: Lead,
+        hosts: Hosts,
         streams: Streams,
     ) -> None:
         self._config = config
@@ -108,6 +102,7 @@ class Watch:
         self._witnessing = witnessing
         self._more = more
         self._lead = lead
+        self._hosts = hosts
         self._streams = streams
         self._led = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -128,23 +123,23 @@ class Watch:
             ("flush", FLUSH_EVERY, self._flush),
             ("deadlines", GRANTS_EVERY, self._deadlines),
             ("grants", GRANTS_EVERY, self._look_at_state),
-            ("policies", POLICIES_EVERY, self._policies),
+            ("policies", EVERY_SECOND, self._policies),
             ("agreements", AGREEMENTS_EVERY, self._look_at_agreements),
-            ("probe", PROBE_EVERY, self._probe),
+            ("probe", EVERY_SECOND, self._probe),
             ("checkpoint", CHECKPOINT_EVERY, self._checkpoint),
             ("upkeep", UPKEEP_EVERY, self._keep_up),
-            ("roles", ROLES_EVERY, self._roles),
+            ("roles", EVERY_SECOND, self._roles),
             ("holds", GRANTS_EVERY, self._holding.round),
-            ("removals", REMOVALS_EVERY, self._removals),
-            ("clock", CLOCK_EVERY, self._timekeeper.round),
-            ("lead", LEAD_EVERY, self._claim),
-            ("steward", STEWARD_EVERY, self._stages),
-            ("sinks", LEAD_EVERY, self._stream),
-            ("prune", NOTIFY_EVERY, self._prune),
-            ("spent", SPENT_EVERY, self.save_spent),
+            ("removals", EVERY_SECOND, self._removals),
+            ("clock", EVERY_SECOND, self._timekeeper.round),
+            ("lead", EVERY_SECOND, self._claim),
+            ("steward", EVERY_SECOND, self._stages),
+            ("sinks", EVERY_SECOND, self._stream),
+            ("prune", EVERY_SECOND, self._prune),
+            ("spent", EVERY_SECOND, self.save_spent),
         ]
         rounds += self._more
-        rounds += [(f"notify {name}", NOTIFY_EVERY, self._notices(name)) for name in self._notifier.sinks]
+        rounds += [(f"notify {name}", EVERY_SECOND, self._notices(name)) for name in self._notifier.sinks]
         for name, every, what in rounds:
             self._tasks.append(spawn(_repeat(name, every, what), name=name))
         for name, database in self._config.databases.items():
@@ -222,10 +217,21 @@ class Watch:
             return
         self.fault = None
         self._looked = (mark, added)
-        self._registry.keep_only(live, seen)
+        self._registry.keep_only(live, seen, await self._why(live))
         for kill in kills:
             log.warning("session_killed", session=kill.session, by=kill.by)
             self._registry.kill(kill.session, reason=kill.reason, by=kill.by)
+
+    async def _why(self, live: dict[str, Grant]) -> dict[str, Grant]:
+        """Of the sessions' grants those that are over: the last word to a client is the reason."""
+        gone = {session.grant.id for session in self._registry} - live.keys()
+        if not gone:
+            return {}
+        try:
+            return await self._grants.these(gone)
+        except StoreError as problem:  # they end all the same
+            log.error("state_unavailable", reason=str(problem))
+            return {}
 
     async def save_spent(self) -> None:
         """Write down what grants have used, so that a restart does not give it back."""
@@ -285,6 +291,8 @@ class Watch:
         if leads != self._led:
             log.info("leads" if leads else "lost_the_lead")
         self._led = leads
+        if self._registry.commons.leads():
+            await self._hosts.tell(self._registry.commons.sat())
 
     async def _stages(self) -> None:
         if self.leads():
@@ -411,7 +419,7 @@ class Watch:
                 self._bench.unknown(name, text)
                 if text != told:
                     log.warning("catalog_unavailable", database=name, reason=text)
-                wait, told = CATALOG_RETRY, text
+                wait, told = EVERY_SECOND, text
                 if connection is not None:
                     connection.terminate()
                     connection = None

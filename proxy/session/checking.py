@@ -1,6 +1,6 @@
 """Looks at the prechecks of grants that are about to start, in the background, again every minute until they hold.
 
-Brings together the configuration (what is asked), the databases and programs (who answers) and the evidence.
+Brings together the configuration (what is asked), the databases and programs (who answers) and the findings.
 Invariants: a grant is looked at by one task at a time; a look that hangs delays no other grant and no round.
 """
 
@@ -17,7 +17,7 @@ import structlog
 
 from proxy import catalog
 from proxy.access import prechecks
-from proxy.access.evidence import Evidence
+from proxy.access.findings import Findings
 from proxy.access.model import Grant
 from proxy.access.prechecks import Finding, World
 from proxy.access.privileges import Connection
@@ -77,10 +77,10 @@ def _references(data: Any) -> Iterator[str]:
 class Checking:
     """The looks of one process."""
 
-    def __init__(self, config: Config, clock: Clock, evidence: Evidence) -> None:
+    def __init__(self, config: Config, clock: Clock, findings: Findings) -> None:
         self._config = config
         self._clock = clock
-        self._evidence = evidence
+        self._findings = findings
         self._running: dict[str, asyncio.Task[None]] = {}
         self._next: dict[str, float] = {}
 
@@ -108,11 +108,11 @@ class Checking:
 
     async def _look(self, grant: Grant) -> None:
         try:
-            note, by = await self._evidence.note(grant)
+            note, by = await self._findings.note(grant)
             names = grant.terms.prechecks
             found = await findings(self._config, grant.database, names, self._clock, note=note, note_by=by)
             self._next[grant.id] = self._clock.monotonic() + RETRY
-            if await self._evidence.keep(grant, found):
+            if await self._findings.keep(grant, found):
                 log.info("prechecks_passed", grant=grant.id)
             else:
                 why = {finding.name: finding.why for finding in found if not finding.ok}

@@ -119,6 +119,10 @@ class Commons:
                 if not known:
                     self._tabs.pop(grant).close()
 
+    def sat(self) -> list[str]:
+        """The grants that have a seat in any living process of this host. RecordError."""
+        return [path.stem for path in self.folder.glob("*.tab") if self.seats(path.stem)]
+
     def spent(self, grant: str, rows: int, octets: int) -> Spent:
         """What a grant has used, by all its sessions; `rows` and `octets` are what the state says. RecordError."""
         with self.alone():

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from proxy.access.grants import Grants
+from proxy.access.hosts import Hosts
 from proxy.access.model import Grant
 from proxy.access.removals import Finding
 from proxy.access.roles import Remains
@@ -51,6 +52,7 @@ class Proofs:
         keeper: Keeper,
         bench: Bench,
         commons: Commons,
+        hosts: Hosts,
         doors: Doors,
         port: Callable[[], int | None],
     ) -> None:
@@ -61,6 +63,7 @@ class Proofs:
         self._keeper = keeper
         self._bench = bench
         self._commons = commons
+        self._hosts = hosts
         self._doors = doors
         self._port = port
 
@@ -71,6 +74,8 @@ class Proofs:
             found["token"] = await self._token(grant)
         if set(wanted) - {"token"}:
             found |= {name: what for name, what in (await self._left(grant)).items() if name in wanted}
+        if "backends" in found and found["backends"].ok:
+            found["backends"] = elsewhere(found["backends"], *await self._hosts.free_of(grant.id))
         return found
 
     async def _token(self, grant: Grant) -> Finding:
@@ -125,6 +130,11 @@ class Proofs:
             why = f"{grant.database} cannot be looked at: {str(problem) or type(problem).__name__}"
             return dict.fromkeys(("backends", "role", "views"), Finding(False, why, unreachable=True))
         return _findings(left, seats)
+
+
+def elsewhere(here: Finding, free: bool, said: str) -> Finding:
+    """What was found on this host, with what the others that share the state say."""
+    return Finding(free, f"{here.why}; other hosts: {said}") if said else here
 
 
 def judged(grant: Grant, refused: str) -> Finding:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import hmac
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
@@ -100,6 +100,8 @@ class Session:
 
     def finish(self, no: Refusal, detail: str) -> None:
         """End the session with a last word."""
+        if no.reason == "policy gone":  # a login's refusal: drivers know 57P01 as the end of a session
+            no = replace(no, sqlstate="57P01")
         self.relay.end(no, detail)
 
     def cancel(self) -> None:
@@ -228,10 +230,11 @@ class Registry:
         if session is not None:
             session.finish(refusal("killed", why=reason), f"ended by {by}: {reason}")
 
-    def keep_only(self, live: dict[str, Grant], seen: set[str]) -> None:
+    def keep_only(self, live: dict[str, Grant], seen: set[str], over: Mapping[str, Grant] | None = None) -> None:
         """End the sessions whose grant is not in `live` any more; follow a deadline that has moved nearer.
 
         `seen` are the ids of the sessions that were open when `live` was asked for: it says nothing about others.
+        `over`: the grants that are not in `live`, as far as they are known: who ended them, and why.
         """
         now = self.clock.monotonic()
         for session in self:
@@ -239,7 +242,12 @@ class Registry:
             if (grant is not None and grant.expires_at >= session.grant.expires_at) or session.id not in seen:
                 continue
             if grant is None:
-                if session.deadline > now + 1:
+                ended = (over or {}).get(session.grant.id)
+                if ended is not None and ended.revoked_at is not None:
+                    why = f": {ended.revoke_reason}"
+                    by = f"the grant was revoked by {ended.revoked_by}{why}"
+                    session.finish(refusal("revoked", grant=ended.id, why=why), by)
+                elif session.deadline > now + 1:
                     session.finish(refusal("revoked", grant=session.grant.id, why=""), "the grant was revoked")
                 else:
                     session.finish(refusal("expired", grant=session.grant.id), "the grant expired")

@@ -13,7 +13,7 @@ from typing import Any, Final
 import structlog
 
 from proxy.access.alerts import Alerts
-from proxy.access.evidence import Evidence
+from proxy.access.findings import Findings
 from proxy.access.grants import Grants
 from proxy.access.model import Grant, Terms
 from proxy.access.people import People
@@ -63,7 +63,7 @@ class Steward:
         self._alerts = Alerts(store, clock, emit)
         self._requests = Requests(store, clock, emit, config.people.groups)
         self._stages = Stages(store, clock, emit)
-        self._checking = Checking(config, clock, Evidence(store, clock, emit, config.people.groups))
+        self._checking = Checking(config, clock, Findings(store, clock, emit, config.people.groups))
 
     async def round(self) -> None:
         """Look at everything once. Raises StoreError, RecordError: the next round tries again."""

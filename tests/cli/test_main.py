@@ -166,17 +166,28 @@ def test_completion_knows_the_commands() -> None:
     assert "grant" in done.stdout
 
 
-def test_light_commands_do_not_load_heavy_libraries(house: Path) -> None:
+@pytest.mark.parametrize(
+    ("words", "module", "heavy"),
+    [
+        (["health"], "proxy.cli.health", {"sqlglot", "sqlalchemy", "asyncpg", "alembic", "cryptography"}),
+        (["grant", "list"], "proxy.cli.grant", {"sqlglot", "postgast", "proxy.cli.grant_role"}),
+        (["request", "list"], "proxy.cli.request", {"sqlglot", "postgast"}),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_light_commands_do_not_load_heavy_libraries(
+    house: Path, words: list[str], module: str, heavy: set[str]
+) -> None:  # fmt: skip
     code = "import sys; from proxy.cli.main import app\ntry: app()\nfinally: print(*sys.modules, file=sys.stderr)"
     done = subprocess.run(
-        [sys.executable, "-c", code, "-c", str(house / "config.yaml"), "health"],
+        [sys.executable, "-c", code, "-c", str(house / "config.yaml"), *words],
         capture_output=True,
         text=True,
         check=False,
     )
     loaded = set(done.stderr.split())
-    assert "proxy.cli.health" in loaded
-    assert not loaded & {"sqlglot", "sqlalchemy", "asyncpg", "alembic", "cryptography"}
+    assert module in loaded
+    assert not loaded & heavy
 
 
 def test_what_is_logged_stays_out_of_the_answer(capsys: pytest.CaptureFixture[str]) -> None:

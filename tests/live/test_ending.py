@@ -217,13 +217,55 @@ def test_no_token_in_logs_records_arguments(crew: House) -> None:
         assert token.encode() not in said
 
 
+def last_word(conn: psycopg.Connection[Any]) -> tuple[str, str]:
+    """SQLSTATE and text of what a client is told when its session is ended."""
+    for _ in until(15, 0.05):
+        try:
+            conn.execute("select 1")
+        except psycopg.OperationalError as ended:
+            return ended.sqlstate or "", str(ended)
+    raise AssertionError("the session goes on")
+
+
+def test_the_last_word_says_the_reason(crew: House) -> None:
+    login = crew.grant()
+    with psycopg.connect(crew.dsn(login), autocommit=True) as conn:
+        crew.revoke(login[0], reason="the work is done")
+        code, text = last_word(conn)
+    assert (code, f"grant {login[0]} was revoked: the work is done" in text) == ("57P01", True), text
+    assert login[1] not in text
+    with psycopg.connect(crew.dsn(login := crew.grant(seconds=2)), autocommit=True) as conn:
+        code, text = last_word(conn)
+    assert (code, f"grant {login[0]} has expired" in text) == ("57P01", True), text
+
+
+def test_the_last_word_of_a_policy_that_is_gone(crew: House) -> None:
+    reader = (crew.folder / "policies" / "reader.yaml").read_text()
+    crew.write_policy("going", reader.replace("name: reader", "name: going"))
+    for _ in until(10, 0.1):  # both workers have read it
+        login = crew.grant(policy="going")
+        try:
+            conn = psycopg.connect(crew.dsn(login), autocommit=True)
+        except psycopg.OperationalError:
+            continue
+        break
+    with conn:
+        conn.execute("select 1")
+        (crew.folder / "policies" / "going.yaml").unlink()
+        code, text = last_word(conn)
+    assert code == "57P01", text
+    assert f'the policy "going" of grant {login[0]} no longer exists' in text
+
+
 def test_a_disabled_person_is_out_within_a_second(crew: House) -> None:
     login = crew.grant(person="Lee Vendor")
     first, second = Raw(crew.port, timeout=60), Raw(crew.port, timeout=60)
     with first.login(login) as one, second.login(login) as other, ThreadPoolExecutor(2) as pool:
 
         def out(raw: Raw) -> float:
-            assert b"was revoked" in raw.until("E")[-1][1]
+            said = raw.until("E")[-1][1]
+            assert f"grant {login[0]} was revoked: LEE vendor was disabled: left".encode() in said
+            assert b"57P01" in said
             return time.time()
 
         waiting = [pool.submit(out, raw) for raw in (one, other)]

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from proxy.access.grants import Grants
@@ -19,6 +20,7 @@ from proxy.access.model import Grant
 from proxy.access.store import Store
 from proxy.clock import SystemClock
 from proxy.demo.postgres import PostgresServer
+from proxy.policy.load import parse
 from tests.live.house import House, until
 from tests.server.sinks import Hook
 from tests.support.postgres import fresh_database
@@ -28,15 +30,20 @@ SECONDS = 15.0
 
 def on(url: str, seconds: float) -> Grant:
     """A grant in the shared state, for so long."""
+    return minted(url, seconds, "name: reader\ndatabases: [shop]\ntables: {app.orders: {}}\n")[0]
 
-    async def make() -> Grant:
+
+def minted(url: str, seconds: float, text: str) -> tuple[Grant, str]:
+    """The same with its token, under this policy."""
+
+    async def make() -> tuple[Grant, str]:
         store = await Store.open(url)
         try:
-            grant, _ = await Grants(store, SystemClock()).create(
-                person="jo@vendor.example", vendor="Acme", database="shop", policy="reader", policy_revision="ab" * 32,
-                policy_text="", reason="r", length=timedelta(seconds=seconds), created_by="op",
+            return await Grants(store, SystemClock()).create(
+                person="jo@vendor.example", vendor="Acme", database="shop", policy="reader",
+                policy_revision=parse(text, "test").revision,
+                policy_text=text, reason="r", length=timedelta(seconds=seconds), created_by="op",
             )  # fmt: skip
-            return grant
         finally:
             await store.close()
 
@@ -110,3 +117,50 @@ def test_the_other_leads_when_one_is_gone(
     by_id = {got.data["id"]: got.data["action"] for got in hook.got}
     assert len(by_id) == len(set(told)), "each step once, by its id"
     assert told.count((grant.id, "grant.ended")) <= 2
+
+
+@pytest.mark.slow
+def test_removal_waits_for_the_sessions_of_the_other_host(
+    make_house: Callable[..., House], pg: PostgresServer, tmp_path: Path
+) -> None:
+    url = f"postgresql://{pg.user}:{pg.password}@{pg.host}:{pg.port}/{fresh_database(pg)}"
+    houses = [make_house(state=url).start() for _ in range(2)]
+    first = leader(*houses)
+    (other,) = [house for house in houses if house is not first]
+    assert other.process is not None
+    grant, token = minted(url, 3600.0, (other.folder / "policies" / "reader.yaml").read_text())
+    login = (grant.id, token)
+    with psycopg.connect(other.dsn(login), autocommit=True) as conn:
+        conn.execute("select 1")
+        time.sleep(2.5)  # it has told
+        other.process.send_signal(signal.SIGSTOP)  # it cannot learn of the end, and its session stays
+        try:
+            revoke(url, grant.id)
+            time.sleep(5)
+            assert stands(url, login[0]) == ("ended", True)
+        finally:
+            other.process.send_signal(signal.SIGCONT)
+        for _ in until(SECONDS):
+            if stands(url, login[0])[0] == "removed":
+                break
+        assert stands(url, login[0]) == ("removed", False)
+
+
+def revoke(url: str, grant: str) -> None:
+    async def end() -> None:
+        store = await Store.open(url)
+        try:
+            await Grants(store, SystemClock()).revoke(grant, reason="done", by="op")
+        finally:
+            await store.close()
+
+    asyncio.run(end())
+
+
+def stands(url: str, grant: str) -> tuple[str, bool]:
+    """A grant's stage, and whether the proof of its sessions says that another host still has some."""
+    with psycopg.connect(url) as conn:
+        (stage,) = conn.execute("select stage from grants where id = %s", [grant]).fetchone() or ("",)
+        query = "select ok, why from removals where \"grant\" = %s and proof = 'backends'"
+        ok, why = conn.execute(query, [grant]).fetchone() or (True, "")
+    return stage, not ok and "has open sessions of it" in why

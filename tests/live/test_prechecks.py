@@ -1,6 +1,6 @@
 """Prechecks in front of a running daypass: a grant that waits and says why, one that starts, one that is overridden.
 
-Covers proxy/session/checking.py and proxy/access/evidence.py.
+Covers proxy/session/checking.py and proxy/access/findings.py.
 """
 
 from __future__ import annotations

@@ -253,7 +253,7 @@ def test_who_may_not_read_the_stream_is_told(tmp_path: Path, monkeypatch: pytest
             sink(server.port, user="daypass", secret_env="NATS_SECRET", timeout="500ms").take([item(1)])
 
 
-def test_over_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_over_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setenv("NATS_SECRET", "hush")
     cert, key = write_certificate(tmp_path)
     strange, _ = write_certificate(tmp_path / "other")
@@ -275,6 +275,7 @@ def test_over_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(NotTaken, match="certificate verify failed"):
             sink(server.port, **safe, **where, ca=strange, cert=cert, key=key).take([item(2)])
         assert len(server.messages()) == 1
+    assert [record.getMessage() for record in caplog.records if record.levelname != "DEBUG"] == []
 
 
 def test_nothing_is_said_where_tls_is_taken_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from proxy.access.evidence import Evidence
+from proxy.access.findings import Findings
 from proxy.access.grants import Grants
 from proxy.access.model import Grant, Terms
 from proxy.access.store import Store
@@ -33,7 +33,7 @@ class House:
         self.config = configuration(folder)
         self.grants = Grants(store, self.clock, self.emit)
         self.steward = Steward(self.config, store, self.clock, self.emit)
-        self.evidence = Evidence(store, self.clock, self.emit)
+        self.findings = Findings(store, self.clock, self.emit)
 
     def emit(self, action: str, detail: dict[str, Any]) -> None:
         self.told.append((action, detail))
@@ -140,7 +140,7 @@ async def test_a_database_that_is_down_and_a_check_that_is_unknown_do_not_hold(
     await house.rounds(2)
     why = await house.grants.failing(grant.id)
     assert why == "calm: the database cannot be asked; gone: config.yaml has no prechecks.gone"
-    kept = await house.evidence.of(grant.id)
+    kept = await house.findings.of(grant.id)
     assert "127.0.0.1" in kept[0].why, "where it is, is for the owner"
 
 

@@ -13,6 +13,7 @@ import pytest
 from proxy.access.model import Grant, Terms
 from proxy.policy.model import Limits
 from proxy.session.commons import Commons
+from proxy.session.refusals import refusal
 from proxy.session.registry import Registry, Session
 from proxy.wire import build
 from tests.session.playbook import COLUMNS, IDLE, IN_BLOCK, Playbook, complete, select
@@ -215,6 +216,23 @@ def test_a_grant_that_is_no_longer_live_ends_its_sessions(play: Playbook, regist
     registry.keep_only({}, {"s-1"})
     assert play.client_heard() == ["FATAL 57P01"]
     assert play.recorded("session.end")[0]["reason"] == "revoked"
+
+
+def test_the_last_word_says_who_ended_it_and_why(play: Playbook, registry: Registry) -> None:
+    session = a_session(play, registry)
+    over = replace(session.grant, revoked_at=play.clock.now(), revoked_by="olga", revoke_reason="work {done}")
+    registry.keep_only({}, {"s-1"}, {"g-1": over})
+    said = play.to_client.take()
+    assert b"C57P01" in said
+    assert b"daypass: grant g-1 was revoked: work {done}\0" in said
+    assert play.recorded("session.end")[0]["reason"] == "revoked"
+
+
+def test_a_policy_that_is_gone_ends_a_session_as_others_do(play: Playbook, registry: Registry) -> None:
+    session = a_session(play, registry)
+    session.finish(refusal("policy gone", policy="reader", grant="g-1"), "gone")
+    assert play.client_heard() == ["FATAL 57P01"]
+    assert play.recorded("session.end")[0]["reason"] == "policy gone"
 
 
 def test_a_deadline_that_moves_nearer_is_followed(play: Playbook, registry: Registry) -> None:

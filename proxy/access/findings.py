@@ -39,7 +39,7 @@ class Kept:
     override_reason: str | None
 
 
-class Evidence:
+class Findings:
     """The findings in a store. `groups` maps a group's name to its people."""
 
     def __init__(

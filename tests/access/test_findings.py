@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from proxy.access.evidence import Evidence
+from proxy.access.findings import Findings
 from proxy.access.grants import GrantError, Grants
 from proxy.access.model import Grant, Terms
 from proxy.access.prechecks import Finding
@@ -34,7 +34,7 @@ class Told(list[tuple[str, dict[str, Any]]]):
 class House:
     def __init__(self, store: Store) -> None:
         self.clock, self.told = FakeClock(), Told()
-        self.evidence = Evidence(store, self.clock, self.told, GROUPS)
+        self.findings = Findings(store, self.clock, self.told, GROUPS)
         self.grants = Grants(store, self.clock, self.told)
         self.requests = Requests(store, self.clock, self.told, GROUPS)
 
@@ -58,11 +58,11 @@ def house(store: Store) -> House:
 async def test_a_grant_is_checked_once_all_hold(house: House) -> None:
     grant = await house.grant()
     assert grant.state(house.clock.now()) == "waiting"
-    assert not await house.evidence.keep(grant, [GOOD]), "lag was not looked at"
-    assert not await house.evidence.keep(grant, [GOOD, LAG], final=False)
+    assert not await house.findings.keep(grant, [GOOD]), "lag was not looked at"
+    assert not await house.findings.keep(grant, [GOOD, LAG], final=False)
     assert house.told.of("precheck.passed") == []
-    assert await house.evidence.keep(grant, [GOOD, LAG])
-    assert not await house.evidence.keep(grant, [GOOD, LAG]), "once"
+    assert await house.findings.keep(grant, [GOOD, LAG])
+    assert not await house.findings.keep(grant, [GOOD, LAG]), "once"
     checked = await house.grants.get(grant.id)
     assert checked.checked_at == house.clock.now()
     assert checked.state(house.clock.now()) == "active"
@@ -76,15 +76,15 @@ async def test_only_a_change_of_what_fails_is_recorded_and_the_last_finding_is_k
     grant = await house.grant()
     for minute in range(5):
         late = dataclasses.replace(BAD, why=f"{17 + minute}m old")
-        assert not await house.evidence.keep(grant, [late, LAG])
+        assert not await house.findings.keep(grant, [late, LAG])
         house.clock.advance(60)
     assert [detail["failed"] for detail in house.told.of("precheck.failed")] == [{"wal": "17m old"}]
-    kept = await house.evidence.of(grant.id)
+    kept = await house.findings.of(grant.id)
     assert [(row.name, row.ok, row.why) for row in kept] == [("lag", True, LAG.why), ("wal", False, "21m old")]
     assert kept[1].evidence == {"age_seconds": 1020}
     assert await house.grants.failing(grant.id) == "wal: 21m old"
     both = [BAD, dataclasses.replace(LAG, ok=False, why="no replica")]
-    await house.evidence.keep(grant, both)
+    await house.findings.keep(grant, both)
     assert len(house.told.of("precheck.failed")) == 2
     assert await house.grants.failing(grant.id) == "lag: no replica; wal: 17m old"
 
@@ -92,26 +92,26 @@ async def test_only_a_change_of_what_fails_is_recorded_and_the_last_finding_is_k
 async def test_a_grant_that_is_over_is_not_checked_any_more(house: House) -> None:
     grant = await house.grant()
     await house.grants.revoke(grant.id, reason="done", by="anna")
-    assert not await house.evidence.keep(grant, [GOOD, LAG])
+    assert not await house.findings.keep(grant, [GOOD, LAG])
     with pytest.raises(GrantError, match="is revoked"):
-        await house.evidence.override(grant.id, by="olga", reason="all the same")
+        await house.findings.override(grant.id, by="olga", reason="all the same")
 
 
 async def test_an_approver_overrides_with_a_reason_and_what_failed_is_on_the_record(house: House) -> None:
     grant = await house.grant()
-    await house.evidence.keep(grant, [BAD])
-    found, failed = await house.evidence.override(grant.id, by="OLGA", reason="anna restores by hand")
+    await house.findings.keep(grant, [BAD])
+    found, failed = await house.findings.override(grant.id, by="OLGA", reason="anna restores by hand")
     assert failed == {"wal": "17m old", "lag": "not looked at yet"}
     assert found.checked_at == house.clock.now()
     assert (await house.grants.get(grant.id)).state(house.clock.now()) == "active"
-    kept = await house.evidence.of(grant.id)
+    kept = await house.findings.of(grant.id)
     assert {row.overridden_by for row in kept} == {"OLGA"}
     assert {row.override_reason for row in kept} == {"anna restores by hand"}
     (step,) = house.told.of("precheck.overridden")
     assert step["failed"] == failed
     assert step["reason"] == "anna restores by hand"
     with pytest.raises(GrantError, match="waits for no precheck"):
-        await house.evidence.override(grant.id, by="olga", reason="again")
+        await house.findings.override(grant.id, by="olga", reason="again")
 
 
 @pytest.mark.parametrize(
@@ -126,13 +126,13 @@ async def test_an_approver_overrides_with_a_reason_and_what_failed_is_on_the_rec
 async def test_who_may_not_override(house: House, by: str, why: str) -> None:
     grant = await house.grant()
     with pytest.raises(GrantError, match=why):
-        await house.evidence.override(grant.id, by=by, reason="please")
+        await house.findings.override(grant.id, by=by, reason="please")
     with pytest.raises(GrantError, match="reason must not be empty"):
-        await house.evidence.override(grant.id, by="olga", reason=" ")
+        await house.findings.override(grant.id, by="olga", reason=" ")
     assert (await house.grants.get(grant.id)).unchecked
 
 
 async def test_the_note_is_the_request_s_by_who_asked(house: House) -> None:
     grant = await house.grant()
-    assert await house.evidence.note(grant) == ("restore", "sam")
-    assert await house.evidence.note(dataclasses.replace(grant, request=None)) == (None, "")
+    assert await house.findings.note(grant) == ("restore", "sam")
+    assert await house.findings.note(dataclasses.replace(grant, request=None)) == (None, "")
