@@ -3,7 +3,8 @@
 #
 #   make demo      an embedded Postgres, sample data, a vendor's session through daypass, its replay
 #   make test      the test suite, against real Postgres servers and with real clients
-#   make test-slow what make test leaves out: the same on other servers, and longer
+#   make test-thorough what make test leaves out because it takes seconds each; CI runs it too
+#   make test-slow the same on other servers, and longer; some of it takes minutes
 #   make faults    break everything in every known way, and print what was reached; ARGS=--long takes most of an hour
 #   make check     ruff (lint, format), mypy --strict, import contracts
 #   make compiled  the hot path compiled by mypyc in a copy of the tree, .compiled; wants a C compiler
@@ -27,7 +28,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Tests start daypass hundreds of times: each start would compile all of it.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-slow faults check format compiled test-compiled bench bench-rows bench-crowd bench-record bench-revoke lanes bench-guard conformance corpus clean
+.PHONY: demo test test-thorough test-slow faults check format compiled test-compiled bench bench-rows bench-crowd bench-record bench-revoke lanes bench-guard conformance corpus clean
 .DEFAULT_GOAL := demo
 
 # The newest Python that fits; PYTHON=… chooses another.
@@ -53,6 +54,9 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	$(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+test-thorough: $(VENV)/.dev
+	$(PY) -m pytest -n $(JOBS) --dist loadfile -m thorough $(ARGS)
 
 test-slow: $(VENV)/.dev
 	$(PY) -m pytest -n $(JOBS) --dist loadfile -m slow $(ARGS)

@@ -106,6 +106,7 @@ moments = st.builds(
 @example(Weekly(None, "02:00-03:00", BERLIN), at("2026-03-29T00:30"))
 @example(Weekly(None, "02:00-02:30", BERLIN), at("2026-10-25T00:10"))
 @example(Weekly("sun", "22:00-06:00", "America/Sao_Paulo"), at("2018-11-04T02:59"))
+@pytest.mark.thorough
 def test_a_moment_is_inside_where_the_wall_clock_says_so(rule: Weekly, now: datetime) -> None:
     assert inside([rule], now) == Twin(rule).inside(now)
 

@@ -91,6 +91,7 @@ async def test_more_than_at_once_come_in_order(outbox: Outbox, store: Store, clo
     assert seen == [f"x.{n}" for n in range(1203)]
 
 
+@pytest.mark.thorough
 async def test_back_off_second_by_second_until_a_day_is_over(outbox: Outbox, store: Store, clock: FakeClock) -> None:
     await actions(outbox, "chat")
     await happen(store, clock, "revoked")

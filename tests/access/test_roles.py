@@ -141,6 +141,7 @@ async def test_a_new_revision_takes_the_old_roles_place(pg: PostgresServer) -> N
         await connection.close()
 
 
+@pytest.mark.thorough
 async def test_two_at_once_do_not_collide(pg: PostgresServer) -> None:
     import asyncio
 
@@ -185,6 +186,7 @@ grant execute on all functions in schema app to daypass_test_admin with grant op
 """
 
 
+@pytest.mark.thorough
 async def test_an_administering_role_needs_no_superuser(pg_every: PostgresServer) -> None:
     database = database_of(pg_every)
     owner = await connect(pg_every, database)

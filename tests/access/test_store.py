@@ -49,6 +49,7 @@ async def test_opened_again_it_is_the_same(url: str) -> None:
     assert len(ids[0].mock_key) == 32
 
 
+@pytest.mark.thorough
 def test_two_processes_may_open_a_new_state_at_once(url: str) -> None:
     running = [
         subprocess.Popen([sys.executable, "-c", OPEN, url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -75,6 +76,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.thorough
 async def test_processes_that_write_at_once_wait_for_each_other(url: str, store: Store) -> None:
     """As workers do, each with its own connections."""
     grants = Grants(store, SystemClock())

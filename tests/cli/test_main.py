@@ -161,6 +161,7 @@ def test_a_reader_that_has_enough_is_no_error(house: Path) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.thorough
 def test_completion_knows_the_commands() -> None:
     done = daypass(_DAYPASS_COMPLETE="complete_bash", COMP_WORDS="daypass gr", COMP_CWORD="1")
     assert "grant" in done.stdout

@@ -42,6 +42,7 @@ def test_the_shop_is_loaded(pg: PostgresServer, shop: str) -> None:
         assert conn.execute("select count(*), count(distinct ssn) from app.customers").fetchone() == (50, 50)
 
 
+@pytest.mark.thorough
 def test_stop_and_start_keep_data_and_port() -> None:
     with PostgresServer() as server:
         with psycopg.connect(server.dsn(), autocommit=True) as conn:
@@ -56,6 +57,7 @@ def test_stop_and_start_keep_data_and_port() -> None:
         assert server.port == before
 
 
+@pytest.mark.thorough
 def test_binaries_that_the_servers_user_cannot_reach_are_copied(tmp_path: Path) -> None:
     bindir = postgres.any_bindir()
     site = tmp_path / "locked" / "site"
@@ -67,6 +69,7 @@ def test_binaries_that_the_servers_user_cannot_reach_are_copied(tmp_path: Path) 
         assert conn.execute("select 1").fetchone() == (1,)
 
 
+@pytest.mark.thorough
 def test_nothing_is_left_when_the_owner_is_killed() -> None:
     script = (
         "import sys, time\nfrom proxy.demo.postgres import PostgresServer\n"

@@ -142,6 +142,7 @@ def converse(house: House, login: Login, clients: list[Any], seed: str) -> None:
 
 
 @pytest.mark.parametrize("policy", ["reader", "watcher"])
+@pytest.mark.thorough
 def test_a_mixed_workload_is_recorded_as_postgres_ran_it(
     make_house: Callable[..., House], figure: Figure, policy: str
 ) -> None:

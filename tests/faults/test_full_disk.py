@@ -142,6 +142,7 @@ def test_the_reserve_is_room_that_comes_back(tmp_path: Path) -> None:
         assert Reserve(disk, 0).spend() is False
 
 
+@pytest.mark.thorough
 def test_sessions_end_sealed_on_a_full_disk_and_none_begins(
     make_house: Callable[..., House], tmp_path: Path, figure: Figure
 ) -> None:

@@ -32,6 +32,7 @@ def good_login(house: House, login: tuple[str, str]) -> float:
     return time.monotonic() - began
 
 
+@pytest.mark.thorough
 def test_a_thousand_silent_connections_cost_little_and_keep_nobody_out(
     make_house: Callable[..., House], figure: Figure
 ) -> None:
@@ -101,6 +102,7 @@ def test_one_byte_at_a_time_does_not_buy_time(make_house: Callable[..., House]) 
         assert time.monotonic() - began < 3
 
 
+@pytest.mark.thorough
 def test_running_out_of_descriptors_does_not_spin_and_heals(make_house: Callable[..., House]) -> None:
     def few() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (80, 80))

@@ -77,6 +77,7 @@ def quick_login(house: House) -> float:
     return time.monotonic() - began
 
 
+@pytest.mark.thorough
 def test_every_order_of_the_first_packets(house: House, figure: Figure) -> None:
     orders = [order for length in range(1, 5) for order in itertools.product(PACKETS, repeat=length)]
     for order in orders:

@@ -136,6 +136,7 @@ LOGINS: dict[str, Script] = {
 }  # fmt: skip
 
 
+@pytest.mark.thorough
 def test_lies_in_the_login(lying: tuple[House, Middle], figure: Figure) -> None:
     house, middle = lying
     login = house.grant()

@@ -78,6 +78,7 @@ def test_removal_is_proven_with_roles_of_its_own(
         psycopg.connect(house.dsn(login))
 
 
+@pytest.mark.thorough
 def test_a_database_that_is_away_keeps_the_proof_waiting(make_house: Callable[..., House], pg: PostgresServer) -> None:
     house = ephemeral(make_house, pg)
     login = house.grant()
@@ -107,6 +108,7 @@ def crew(tmp_path_factory: pytest.TempPathFactory, pg_servers: Any) -> Any:
     house.hurry()
 
 
+@pytest.mark.thorough
 def test_removal_is_proven_with_a_shared_role(crew: House) -> None:
     login = crew.grant(seconds=2)
     with psycopg.connect(crew.dsn(login), autocommit=True) as conn:
@@ -165,6 +167,7 @@ def test_the_grants_own_limit_of_sessions_holds_over_all_workers(crew: House) ->
                 psycopg.connect(crew.dsn(login))
 
 
+@pytest.mark.thorough
 def test_guessing_gets_slow_and_the_owner_gets_in(make_house: Callable[..., House], pg: PostgresServer) -> None:
     house = make_house(pg).start()
     login = house.grant()

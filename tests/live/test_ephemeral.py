@@ -73,6 +73,7 @@ def test_a_session_is_its_own_role_and_sees_what_the_policy_shows(
     assert gone(house)
 
 
+@pytest.mark.thorough
 def test_a_role_survives_a_crash_and_ends_with_its_grant(make_house: Callable[..., House], pg: PostgresServer) -> None:
     house = ephemeral(make_house, pg)
     grant = house.grant()
@@ -126,6 +127,7 @@ def daypass(house: House, *words: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("by_itself", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.thorough
 def test_a_migration_passes_and_what_is_hidden_stays_hidden(
     make_house: Callable[..., House], pg_every: PostgresServer, *, by_itself: bool
 ) -> None:
@@ -261,6 +263,7 @@ def test_a_table_that_changes_and_changes_back(
     assert gone(house)
 
 
+@pytest.mark.thorough
 def test_a_signing_session_has_no_role(make_house: Callable[..., House], pg: PostgresServer) -> None:
     house = ephemeral(make_house, pg)
     (house.folder / "agreements").mkdir()

@@ -102,6 +102,7 @@ class Asking(threading.Thread):
         assert not self.is_alive()
 
 
+@pytest.mark.thorough
 def test_approved_by_another_process_for_a_session_of_any_worker(house: House) -> None:
     asking = Asking(house, "select name from customers where id = %s", params=[1])
     waiting(house)
@@ -191,6 +192,7 @@ def test_postgres_ran_what_was_approved_and_nothing_else(house: House) -> None:
     assert reads() == before + 2
 
 
+@pytest.mark.thorough
 def test_a_worker_that_dies_lets_nothing_go(make_house: Callable[..., House]) -> None:
     house = make_house(policy=HELD, people=PEOPLE).start()
     asking = Asking(house)

@@ -105,7 +105,9 @@ def no_secret(text: str) -> None:
         assert secret not in text, text[max(0, text.index(secret) - 200) :][:400]
 
 
-@pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "step", [20, pytest.param(5, marks=pytest.mark.thorough), pytest.param(1, marks=pytest.mark.slow)]
+)
 def test_every_backslash_command_works_or_is_refused_in_words(hall: House, step: int) -> None:
     wrong = []
     asked = backslash.commands(hall.pg.version)[::step]
@@ -193,6 +195,7 @@ def test_sqlalchemy_inspects_and_reflects(hall: House, driver: str) -> None:
     no_secret(repr(seen))
 
 
+@pytest.mark.thorough
 def test_django_inspectdb(hall: House) -> None:
     pytest.importorskip("django")
     user, token = hall.grant()

@@ -39,6 +39,7 @@ def keep_busy(conn: psycopg.Connection[tuple[object, ...]], seconds: float) -> N
         conn.execute("select 1")
 
 
+@pytest.mark.thorough
 def test_a_session_goes_on_after_a_budget_ended_a_result(make_house: Callable[..., House]) -> None:
     house = make_house(policy=limited("rows_per_statement: 1000")).start()
     with connect(house, house.grant()) as conn:
@@ -118,6 +119,7 @@ def test_a_plan_that_costs_too_much_never_runs(make_house: Callable[..., House],
     assert len(denied) == 9, "the last text of two statements is two"
 
 
+@pytest.mark.thorough
 def test_a_heavy_statement_holds_nobody_up(make_house: Callable[..., House]) -> None:
     house = make_house().start()
     heavy = "select count(*) from orders where id in (" + ",".join(map(str, range(5000))) + ")"
@@ -170,6 +172,7 @@ def test_psql_shows_what_it_may_do(house: House) -> None:
     assert "ssn" not in told.stdout
 
 
+@pytest.mark.thorough
 def test_a_transaction_ends_on_servers_that_cannot_end_it(make_house: Callable[..., House]) -> None:
     house = make_house(policy=limited("transaction: 1s")).start()
     with psycopg.connect(house.dsn(house.grant())) as conn:

@@ -127,6 +127,7 @@ def test_two_workers_are_one_server(crew: House) -> None:
     assert "in use" in second.stdout
 
 
+@pytest.mark.thorough
 def test_a_cancel_reaches_its_session_by_any_door(crew: House) -> None:
     with connect(crew, crew.grant()) as conn, connect(crew, crew.grant()) as other, ThreadPoolExecutor() as pool:
         unharmed = pool.submit(

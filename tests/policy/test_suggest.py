@@ -178,6 +178,7 @@ def _rows(client: psycopg.Connection[Any], sql: bytes, *, prepare: bool) -> list
     return sorted(rows)
 
 
+@pytest.mark.thorough
 def test_some_honest_statements_keep_their_rows(pg: PostgresServer, shop_catalog: Catalog) -> None:
     _alone(pg, shop_catalog, HONEST[::12])
 

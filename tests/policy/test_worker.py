@@ -58,6 +58,7 @@ async def test_a_list_of_10000_values_is_judged(judge: Judge, workers: Workers) 
     assert found == judge.uncached(text)
 
 
+@pytest.mark.thorough
 async def test_verdicts_are_those_of_the_judge_itself(judge: Judge, workers: Workers) -> None:
     honest = [json.loads(line)["sql"] for line in (HERE / "honest.jsonl").read_text().splitlines()][::6]
     evasions = [json.loads(line) for line in (HERE.parent / "bypass/evasions.jsonl").read_text().splitlines()]
@@ -123,6 +124,7 @@ async def test_what_is_printed_does_not_disturb(judge: Judge, fatal: Workers) ->
     assert (await fatal.judge(judge, PADDING + b"select 'print'")).allowed
 
 
+@pytest.mark.thorough
 async def test_a_process_that_is_killed_is_a_denial_and_comes_back(
     judge: Judge, fatal: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,6 +133,7 @@ async def test_a_process_that_is_killed_is_a_denial_and_comes_back(
     assert (await fatal.judge(judge, PADDING + b"select 1")).allowed
 
 
+@pytest.mark.thorough
 async def test_one_that_was_killed_between_two_texts_comes_back(
     judge: Judge, fatal: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,6 +180,7 @@ async def test_waiting_too_long_is_a_denial(judge: Judge, monkeypatch: pytest.Mo
     assert denied(await nobody.judge(judge, PADDING + b"select 1"), "wait to be judged")
 
 
+@pytest.mark.thorough
 async def test_the_process_ends_with_its_server(judge: Judge, workers: Workers) -> None:
     await workers.judge(judge, PADDING + b"select 1")
     pid = only(workers).pid
@@ -190,6 +194,7 @@ async def test_the_process_ends_with_its_server(judge: Judge, workers: Workers) 
     assert denied(await workers.judge(judge, PADDING + b"select 2"), "shutting down")
 
 
+@pytest.mark.thorough
 def test_the_process_ends_when_its_server_is_killed() -> None:
     script = """
 import asyncio, os, signal

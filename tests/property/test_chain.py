@@ -53,6 +53,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stored]:
 
 
 @pytest.mark.parametrize("name", GUARDED)
+@pytest.mark.thorough
 def test_every_byte_counts(stored: Stored, name: str) -> None:
     data = stored.files[name]
     masks = (0x01, 0x20, 0x80)  # another digit, another case, no longer ASCII; a newline is hit by all of them

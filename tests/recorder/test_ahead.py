@@ -64,6 +64,7 @@ def test_frames_come_back_as_they_were_written(tmp_path: Path) -> None:
     assert not segment.path.exists()
 
 
+@pytest.mark.thorough
 def test_a_frame_that_is_not_whole_ends_the_reading(tmp_path: Path) -> None:
     segment = Segment(tmp_path, "1-1", 1 << 20)
     frames = [Frame(f"2026/11/s-{n}.jsonl", n * 10, b"line %d\n" % n) for n in range(3)]

@@ -110,6 +110,7 @@ def test_every_byte_of_a_recording(small: Path, file: str, key: bool) -> None:
 
 
 @pytest.mark.parametrize("file", FILES[3:])
+@pytest.mark.thorough
 def test_the_bytes_of_the_log_its_end_and_its_checkpoints(small: Path, file: str) -> None:
     """Every eleventh; `test_every_bit` takes all of them."""
     assert verify(small).ok

@@ -99,6 +99,7 @@ def test_every_small_tree_is_its_recursive_twin(size: int) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(st.integers(1, 600), st.data())
+@pytest.mark.thorough
 def test_a_proof_fits_nothing_else(size: int, data: st.DataObject) -> None:
     leaves = some(size)
     index, first = data.draw(st.integers(0, size - 1)), data.draw(st.integers(1, size))

@@ -181,6 +181,7 @@ async def test_a_program_name_that_is_a_token(house: House) -> None:
     assert hook.got[0].data["digest"]["applications"] == {"***": 1}
 
 
+@pytest.mark.thorough
 async def test_nothing_is_told_of_nothing_unless_asked(house: House) -> None:
     digester = house.digester(quiet={"to": ["a"]}, always={"to": ["a"], "empty": True})
     await digester.round()

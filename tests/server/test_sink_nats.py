@@ -159,6 +159,7 @@ def test_away_for_ten_minutes(server: Nats, tmp_path: Path) -> None:
     house.recorder.close()
 
 
+@pytest.mark.thorough
 def test_the_server_is_killed_again_and_again(server: Nats, tmp_path: Path) -> None:
     house = House(tmp_path / "r", sink(server.port, timeout="1s"))
     for n in range(5):

@@ -331,6 +331,7 @@ class Far:
 
 
 @pytest.mark.parametrize("kind", ["syslog", "webhook", "otlp"])
+@pytest.mark.thorough
 def test_a_sink_away_for_ten_minutes_loses_and_doubles_nothing(tmp_path: Path, kind: str) -> None:
     """Sessions go on, begin and end meanwhile; the process that delivers is killed in the middle."""
     recorder = Recorder(tmp_path, now=Ticker())

@@ -85,6 +85,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
     await store.close()
 
 
+@pytest.mark.thorough
 async def test_a_grant_waits_is_looked_at_every_minute_and_starts_when_it_holds(house: House) -> None:
     grant = await house.grant()
     await house.rounds(150)

@@ -58,6 +58,7 @@ def test_no_statement_tells_a_secret(shared: Stage, seed: int) -> None:
     _clean(shared, seed, 300, "shared")
 
 
+@pytest.mark.thorough
 def test_no_statement_tells_a_secret_to_a_role(server: PostgresServer) -> None:
     with stage(server, "role", "ephemeral") as made:
         _clean(made, NEW, 200, "ephemeral")
