@@ -56,7 +56,7 @@ test: $(VENV)/.dev
 	$(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 test-thorough: $(VENV)/.dev
-	$(PY) -m pytest -n $(JOBS) --dist loadfile -m thorough $(ARGS)
+	$(PY) -m pytest -n $(JOBS) --dist loadfile -m "thorough and not slow" $(ARGS)
 
 test-slow: $(VENV)/.dev
 	$(PY) -m pytest -n $(JOBS) --dist loadfile -m slow $(ARGS)
