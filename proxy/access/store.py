@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from proxy.access.tables import installation
 from proxy.clock import SystemClock
 
-HEAD = "0006"
+HEAD = "0007"
 """The newest migration; a test compares it with the folder."""
 
 _LOCK = 0x64617970617373  # "daypass": Postgres's advisory lock of who writes
