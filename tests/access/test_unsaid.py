@@ -107,7 +107,8 @@ async def test_what_stands_from_before_the_mark_is_marked_by_the_migration(
     await requests.approve(other := await ask(requests, approvals=2, person="kim@vendor.example"), by=BOB, reason="x")
     await people.disable(ANN, reason="left", by="olga")
     async with store.write() as connection:  # as version 0004 left it
-        await connection.execute(sa.text("drop table hosts"))
+        for table in ("hosts", "agreement_links"):
+            await connection.execute(sa.text(f"drop table {table}"))
         for column in ("void_at", "void_why"):
             await connection.execute(sa.text(f"alter table approvals drop column {column}"))
         await connection.execute(sa.text("update alembic_version set version_num = '0004'"))

@@ -19,7 +19,8 @@ from tests.faults.conftest import Figure
 from tests.live.house import House, until
 from tests.live.raw import Raw, fatal
 
-LIMIT = 200_000
+LIMIT = 400_000
+"""Bytes of a file: more than the state needs to begin with."""
 
 
 def executed(house: House, word: str) -> Counter[str]:

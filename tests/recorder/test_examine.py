@@ -33,7 +33,12 @@ def test_stored_bytes_need_no_key(tmp_path: Path, age: bool, key: bool) -> None:
     path = packed(tmp_path, age=age)
     data = path.read_bytes()
     assert kinds(tmp_path, key=key) == []
-    for harm, kind in ((data[:-1], "cut"), (data + b"x", "added"), (data[:-1] + b"x", "changed"), (b"", "cut")):
+    for harm, kind in (
+        (data[:-1], "cut"),
+        (data + b"x", "added"),
+        (data[:-1] + bytes([data[-1] ^ 1]), "changed"),
+        (b"", "cut"),
+    ):
         path.write_bytes(harm)
         assert kinds(tmp_path, key=key) == [("s-1", kind)]
     path.unlink()
