@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
+from typing import Any
 
 import psycopg
 import pytest
@@ -155,3 +157,43 @@ def test_a_changed_table_reaches_the_judge(make_house: Callable[..., House]) -> 
             if len(now) > len(row):
                 return
     raise AssertionError("the new column never came")
+
+
+@pytest.mark.thorough
+def test_what_was_approved_and_what_the_file_says_must_both_allow(make_house: Callable[..., House]) -> None:
+    """A policy file that was edited after the approval may take from a grant, and may add nothing to it."""
+    narrow = POLICY.replace("  app.orders: {}\n", "")
+    house = make_house(policy=narrow).start()
+
+    def answer(*words: str) -> dict[str, Any]:
+        done = house.run("-o", "json", *words)
+        assert done.returncode == 0, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    wish = ["--vendor", "Acme", "--database", "shop", "--policy", "reader", "--for", "1h", "--purpose", "ticket 7"]
+    asked = answer("request", "create", "--person", "ana@acme.example", *wish, "--by", "paul")["request"]
+    answer("request", "approve", asked, "--reason", "agreed", "--by", "olga")
+    grant = answer("request", "show", asked)["grant"]
+    token = answer("grant", "token", grant, "--by", "olga")["token"]
+
+    def reads(conn: psycopg.Connection[Any], table: str) -> bool:
+        try:
+            conn.execute(f"select count(*) from {table}")
+        except psycopg.errors.InsufficientPrivilege:
+            return False
+        return True
+
+    with psycopg.connect(house.dsn((grant, token)), autocommit=True) as before:
+        assert (reads(before, "products"), reads(before, "orders")) == (True, False)
+        house.write_policy("reader", POLICY.replace("  app.products: {}\n", ""))  # orders come, products go
+        for _ in until(5):
+            if not reads(before, "products"):
+                break
+        with psycopg.connect(house.dsn((grant, token)), autocommit=True) as after:
+            for conn in (before, after):
+                assert not reads(conn, "products"), "the file no longer allows it"
+                assert not reads(conn, "orders"), "nobody has approved it"
+                assert reads(conn, "customers")
+    with psycopg.connect(house.dsn(house.grant()), autocommit=True) as anew:
+        assert (reads(anew, "products"), reads(anew, "orders")) == (False, True)
