@@ -216,3 +216,18 @@ def test_a_terminal_gets_the_table(house: Path) -> None:
     assert done.returncode == 0
     assert "GRANT" in text
     assert "\x1b[32mactive" in text
+
+
+def test_a_role_that_cannot_be_made_leaves_no_grant_and_no_token(house: Path) -> None:
+    """proxy/cli/grant_role.py: the database of this house is not there."""
+    config = house / "config.yaml"
+    config.write_text(config.read_text().replace("mode: shared,", "mode: ephemeral,"))
+    result = create(house)
+    assert result.exit_code == 3, result.output
+    assert result.stdout == ""
+    assert "the role for app cannot be made" in result.stderr
+    assert "is revoked; mend the cause and make another" in result.stderr
+    assert "dp_" not in result.output
+    (grant,) = answer(run(house, "grant", "list", "-o", "json"))
+    assert (grant["state"], grant["revoke_reason"]) == ("revoked", "its role could not be made")
+    assert [event["action"] for event in recorded(house)][-1] == "revoked"
