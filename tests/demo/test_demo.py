@@ -73,7 +73,13 @@ def test_once_ends_by_itself_with_0(tmp: Path, client: str) -> None:
 def _waiting_demo(tmp: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The demonstration up to where it waits for Ctrl-C, and all it printed."""
     with subprocess.Popen(
-        DEMO, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=_environment(tmp)
+        DEMO,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=_environment(tmp),
+        # A shell that runs the tests in the background has SIGINT ignored, and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     ) as demo:
         assert demo.stdout is not None
         printed = ""

@@ -114,7 +114,8 @@ def test_a_statement_taken_out_of_the_record_or_out_of_the_log(witness: House, t
         found = [
             one for one in reconcile(witness, "--log", log, code=1)["differences"] if one["session"] == session.stem
         ]
-        assert found[0]["kind"] == "unrecorded"
+        # Of the two statements of one text the other is now missing: which comes first is the clock's affair.
+        assert "unrecorded" in {one["kind"] for one in found}
     finally:
         session.write_text(kept)
 
