@@ -12,5 +12,6 @@ LONG = 1200
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+        long = item.get_closest_marker("slow") or item.get_closest_marker("thorough")
+        if long and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(LONG))

@@ -70,7 +70,7 @@ cat >"$work/agreements/nda-2026.md" <<'NDA'
 What you see in this database stays with you and is used for the purpose of this access only.
 NDA
 daypass policy check
-daypass serve >"$work/serve.log" 2>&1 &
+"$python" -P -m proxy.cli.main -c "$work/config.yaml" serve >"$work/serve.log" 2>&1 &
 serve=$!
 until_true grep -q '"event": "ready"' "$work/serve.log"
 port=$(grep '"event": "ready"' "$work/serve.log" | head -1 | field port)
