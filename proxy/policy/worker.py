@@ -14,7 +14,6 @@ for up to 20 ms: a lane that has a chunk full of new texts lets others have thei
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -22,7 +21,7 @@ from asyncio.subprocess import PIPE, Process
 import msgspec
 import structlog
 
-from proxy import tasks
+from proxy import processes, tasks
 from proxy.policy import worker_process as other
 from proxy.policy.judge import Judge, Judges
 from proxy.policy.judgement import Judgement
@@ -206,10 +205,4 @@ class Worker:
             async with asyncio.timeout(0 if now or not self._ready else self._seconds * REAL + 1):
                 await process.wait()
         except TimeoutError:
-            if process.returncode is None:
-                process.kill()
-            # asyncio (since 3.11.5) counts it as ended when its pipes are, too, and no longer reads one that is full.
-            with contextlib.suppress(RuntimeError):  # somebody reads
-                while process.stdout is not None and await process.stdout.read(1 << 16):
-                    pass
-            await process.wait()
+            await processes.end(process)

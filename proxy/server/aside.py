@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from proxy import processes
 from recorder.aside import Request
 
 PROGRAM: Final = "recorder.aside"
@@ -49,8 +50,7 @@ async def ask(request: Request) -> bytes:
         raise NotAnswered(f"no answer within {PATIENCE:g} s") from None
     finally:
         if process.returncode is None:
-            process.kill()
-            await process.wait()
+            await processes.end(process)
     if process.returncode != 0:
         lines = said.decode("utf-8", "replace").strip().splitlines() or [f"exit code {process.returncode}"]
         raise NotAnswered(lines[-1][:_TOLD])
