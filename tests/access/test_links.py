@@ -17,33 +17,12 @@ from proxy.access.links import LONGEST, Link, LinkRefused, Links
 from proxy.access.store import Store
 from proxy.access.timekeeping import TimeFacts
 from proxy.clock import FakeClock
+from tests.access.test_agreements import NDA, agreements, clock, folder, told
 from tests.access.test_grants import Told
 
-NDA = "---\nversion: 3\n---\n# Confidentiality\n\nYou tell nobody.\n"
+__all__ = ["agreements", "clock", "folder", "told"]
+
 JO = "jo@vendor.example"
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def told() -> Told:
-    return Told()
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    there = tmp_path / "agreements"
-    there.mkdir()
-    (there / "nda.md").write_text(NDA)
-    return there
-
-
-@pytest.fixture
-def agreements(store: Store, clock: FakeClock, folder: Path, told: Told) -> Agreements:
-    return Agreements(store, clock, Texts(folder), told)
 
 
 @pytest.fixture
