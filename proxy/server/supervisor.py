@@ -127,8 +127,10 @@ class Worker:
         return reader
 
     async def end(self) -> int:
-        """Wait for the process; its exit code."""
+        """It says no more: wait for the process; its exit code."""
         self.closed.set()
+        for answer in self._asked.values():
+            answer.cancel()
         if self._writer is not None:
             self._writer.close()
         return 3 if self._process is None else await self._process.wait()
@@ -144,18 +146,21 @@ class Worker:
             self._writer.write(link.line(Order(do, id)))
 
     async def ask(self, do: Literal["look", "numbers"]) -> Told | None:
-        """Its answer; None when it does not answer in time."""
+        """Its answer; None when it ends first, or does not answer in time."""
         if self.databases is None or self.closed.is_set():
             return None
         self._count += 1
-        answer = self._asked[self._count] = asyncio.get_running_loop().create_future()
-        self.order(do, self._count)
+        id = self._count
+        answer: asyncio.Future[Told] = asyncio.get_running_loop().create_future()
+        self._asked[id] = answer
+        self.order(do, id)
         try:
-            told: Told = await asyncio.wait_for(answer, ANSWER)
-        except TimeoutError:
-            return None
+            await asyncio.wait([answer], timeout=ANSWER)
         finally:
-            del self._asked[self._count]
+            del self._asked[id]
+        if not answer.done() or answer.cancelled():
+            return None
+        told = answer.result()
         self.last = told.families
         return told
 
@@ -301,18 +306,18 @@ class Supervisor:
 
     # What is shown
 
-    async def _ask(self, do: Literal["look", "numbers"]) -> list[tuple[Worker, Told | None]]:
+    async def _ask(self) -> list[tuple[Worker, Told | None]]:
         crew = list(self._crew.values())
-        asked: list[Awaitable[Told | None]] = [worker.ask(do) for worker in crew]
+        asked: list[Awaitable[Told | None]] = [worker.ask("numbers") for worker in crew]
         return list(zip(crew, await asyncio.gather(*asked), strict=True))
 
     async def _look_again(self) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            await self._ask("numbers")
+            await self._ask()
 
     async def _numbers(self) -> health.Answer:
-        answers = await self._ask("numbers")
+        answers = await self._ask()
         here = [told.families if told is not None else metrics.counted(worker.last) for worker, told in answers]
         own = metrics.of_supervisor(self._restarts)
         return 200, metrics.CONTENT_TYPE, metrics.page(metrics.together([own, *here, self._gone]))
@@ -320,9 +325,15 @@ class Supervisor:
     async def _readyz(self) -> health.Answer:
         if self._stop.is_set():
             return front.said("shutting down")
-        whys = [
-            f"worker {worker.number}: {told.why if told is not None else 'no answer'}"
-            for worker, told in await self._ask("look")
-            if told is None or told.why is not None
-        ]
-        return front.said("; ".join(whys) if len(whys) == len(self._crew) else None)
+        whys = []
+        for asked in asyncio.as_completed([self._why(worker) for worker in self._crew.values()]):
+            if (why := await asked) is None:
+                return front.said(None)
+            whys.append(why)
+        return front.said("; ".join(sorted(whys)))
+
+    async def _why(self, worker: Worker) -> str | None:
+        """Why it is not ready."""
+        told = await worker.ask("look")
+        why = "no answer" if told is None else told.why
+        return why and f"worker {worker.number}: {why}"

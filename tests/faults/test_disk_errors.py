@@ -126,24 +126,28 @@ def test_a_slow_disk_holds_up_who_waits_for_it_and_nobody_else(
     with Raw(house.port).login(login) as raw:
         raw.send(build.query(b"select 0 as slow_disk"))
         raw.until("Z")
-        shim.order(("sync", ".wal", 0, 1500))
+        shim.order(("sync", ".wal", 0, 3000))
         began = time.monotonic()
         raw.send(build.query(b"select 1 as slow_disk"))
         time.sleep(0.3)
-        longest = 0.0
-        while time.monotonic() - began < 1.0:
+        longest, looks = 0.0, 0
+        while time.monotonic() - began < 2.0:
             asked = time.monotonic()
             assert house.http("/healthz")[0] == 200
             longest = max(longest, time.monotonic() - asked)
-            assert len(executed(house, "slow_disk")) == 1, "sent before it was on the disk"
+            ran = len(executed(house, "slow_disk"))
+            if time.monotonic() - began < 3.0:
+                looks += 1
+                assert ran == 1, "sent before it was on the disk"
+        assert looks, "this machine is too slow for this test"
         raw.until("Z")
         took = time.monotonic() - began
-        assert 1.5 <= took < 4.0
+        assert 3.0 <= took < 6.0
         assert longest < 1.0
         assert len(executed(house, "slow_disk")) == 2
     shim.order()
     figure(
-        "a disk that takes 1.5 s to sync", "a statement", f"sent after {took:.1f} s; others wait {longest:.2f} s", "-"
+        "a disk that takes 3 s to sync", "a statement", f"sent after {took:.1f} s; others wait {longest:.2f} s", "-"
     )
 
 

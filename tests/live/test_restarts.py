@@ -19,6 +19,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from proxy.server.supervisor import ANSWER
 from tests.live.house import House, until
 from tests.live.raw import Raw
 from tests.live.test_workers import LONG, connect, daypass, on_both, session_of, sessions, value
@@ -61,6 +62,7 @@ def test_a_killed_worker_takes_nobody_with_it(make_house: Callable[..., House]) 
             dying.execute("select 1")
         assert living.execute("select 2").fetchone() == (2,)
         assert house.http("/readyz")[0] == 200, "one worker that serves is enough"
+        assert house.http("/metrics")[0] == 200
         died = house.wait_log("worker_died", worker=1)
         assert died["code"] == -signal.SIGKILL
         house.wait_log("recording_recovered", timeout=15)
@@ -86,6 +88,27 @@ def test_a_killed_worker_takes_nobody_with_it(make_house: Callable[..., House]) 
     assert {id_ for id_, state in found.items() if state == "interrupted"} == gone
     assert {state for id_, state in found.items() if id_ not in gone} == {"sealed"}
     intact(house)
+
+
+def test_a_worker_that_hangs_or_dies_while_it_is_asked_does_not_hold_up_readyz(
+    make_house: Callable[..., House],
+) -> None:
+    house = make_house(workers=2).start()
+    hanging = pids(house)[1]
+    os.kill(hanging, signal.SIGSTOP)
+    took = []
+    for _ in range(3):
+        began = time.monotonic()
+        assert house.http("/readyz")[0] == 200
+        took.append(time.monotonic() - began)
+    assert min(took) < ANSWER / 2
+    with ThreadPoolExecutor() as pool:
+        page = pool.submit(house.http, "/metrics")
+        began = time.monotonic()
+        os.kill(hanging, signal.SIGKILL)
+        assert page.result()[0] == 200
+    house.wait_log("worker_died", worker=1)
+    assert time.monotonic() - began < ANSWER
 
 
 @pytest.mark.slow
