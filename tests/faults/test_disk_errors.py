@@ -146,9 +146,7 @@ def test_a_slow_disk_holds_up_who_waits_for_it_and_nobody_else(
         assert longest < 1.0
         assert len(executed(house, "slow_disk")) == 2
     shim.order()
-    figure(
-        "a disk that takes 3 s to sync", "a statement", f"sent after {took:.1f} s; others wait {longest:.2f} s", "-"
-    )
+    figure("a disk that takes 3 s to sync", "a statement", f"sent after {took:.1f} s; others wait {longest:.2f} s", "-")
 
 
 def test_a_login_that_waits_for_the_disk_holds_nobody_up(make_shimmed: Callable[[str], House], shim: Shim) -> None:
