@@ -138,6 +138,13 @@ def flip(path: Path, at: int) -> None:
     path.write_bytes(data)
 
 
+def respell(path: Path, at: int) -> None:
+    """Another letter there: what was base64 still is."""
+    data = bytearray(path.read_bytes())
+    data[at] = ord("B") if data[at] == ord("A") else ord("A")
+    path.write_bytes(data)
+
+
 def order(path: Path, *numbers: int) -> None:
     """The file's lines in this order; what is not named is removed."""
     lines = split(path)

@@ -28,6 +28,7 @@ from tests.recorder.attacked import (
     edit,
     flip,
     order,
+    respell,
     rewrite,
     session,
     shorten,
@@ -250,9 +251,9 @@ KEYS = [
     Attack("everything written anew with the installation's own key (checkpoint kept elsewhere)", same_key, ("node", "rewritten")),
     Attack("the whole folder put back to an older state (checkpoint kept elsewhere)", put_back, ("node", "rolled-back")),
     Attack("the newest checkpoint deleted", lambda f: f.checkpoint.unlink(), ("node", "missing")),
-    Attack("a byte of a checkpoint changed", lambda f: flip(f.checkpoint, 30), ("node", "signature")),
+    Attack("a byte of a checkpoint changed", lambda f: respell(f.checkpoint, 60), ("node", "signature")),
     Attack("another log's checkpoint in its place", replaced(lambda f: f.checkpoint, lambda f: f.other() / "checkpoint"), ("node", "signature")),
-    Attack("a byte of a day's checkpoint changed", lambda f: flip(f.directory / "checkpoints/2026-11-23", -5), ("node", "signature")),
+    Attack("a byte of a day's checkpoint changed", lambda f: respell(f.directory / "checkpoints/2026-11-23", -5), ("node", "signature")),
 ]  # fmt: skip
 DELETION = [
     Attack("deleted with a tombstone that nobody signed", lambda f: (f.one.unlink(), forged_line(f, tombstone(f, "one"))), ("one", "missing")),
