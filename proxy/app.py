@@ -32,6 +32,7 @@ from proxy.access.hosts import Hosts, host_name
 from proxy.access.kills import Kills
 from proxy.access.lead import Lead
 from proxy.access.outbox import Outbox
+from proxy.access.quiet import Quiet
 from proxy.access.removals import Removals
 from proxy.access.stages import Stages
 from proxy.access.store import Store, StoreError
@@ -209,7 +210,7 @@ async def _run(
         port=lambda: listener.port,
     )
     removals = Removals(store, steady, emit)
-    removal = Removal(Stages(store, steady, emit), removals, alerts, proofs, steady, counts.alert)
+    removal = Removal(Stages(store, steady, emit), removals, alerts, proofs, steady, Quiet(store, steady), counts.alert)
     holding = Holding(Holds(store, steady, emit), steady)
     agreements = Agreements(store, steady, Texts(config.agreements), emit)
     steward = Steward(config, store, steady, emit, bench.terms, withdrawn=bench.withdrawn, counted=counts.alert)
@@ -231,7 +232,9 @@ async def _run(
         removal=removal,
         holding=holding,
         agreements=agreements,
-        notifier=Notifier(config.notify, Outbox(store, clock), clock, identity, counts.notices),
+        notifier=Notifier(
+            config.notify, Outbox(store, clock), clock, identity, counts.notices, lambda: Quiet(store, clock)
+        ),
         witnessing=Witnessing(Witnesses(store), alerts, directory, place, counts.alert),
         more=[
             ("digests", digest.EVERY, _if(commons.leads, Digester(config.digests, directory, digests, steady).round)),

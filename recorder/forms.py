@@ -37,22 +37,26 @@ class Form:
         return b'{"event":"statement","n":%d,%b"params":%b,%b' % (n, self._before, values, self._after)
 
 
+_THREE: tuple[bytes, ...] = tuple(b"%03d" % number for number in range(1000))
+
+
 class Stamps:
     """The time as a JSON string, RFC 3339 UTC, as `chain.stamp` has it. `microseconds`: since 1970, of the wall."""
 
-    __slots__ = ("_microseconds", "_second", "_text")
+    __slots__ = ("_begin", "_microseconds", "_text")
 
     def __init__(self, microseconds: Callable[[], int]) -> None:
         self._microseconds = microseconds
-        self._second = -1
+        self._begin = -1_000_000
+        """When the second that `_text` is for began."""
         self._text = b""
 
     def now(self) -> bytes:
         """The time now."""
         at = self._microseconds()
-        second = at // 1_000_000
-        if second != self._second:
-            self._second = second
-            self._text = datetime.fromtimestamp(second, UTC).strftime('"%Y-%m-%dT%H:%M:%S').encode()
-        rest = at - second * 1_000_000
-        return b'%b.%06dZ"' % (self._text, rest) if rest else self._text + b'Z"'
+        rest = at - self._begin
+        if not 0 <= rest < 1_000_000:
+            rest = at % 1_000_000
+            self._begin = at - rest
+            self._text = datetime.fromtimestamp(at // 1_000_000, UTC).strftime('"%Y-%m-%dT%H:%M:%S').encode()
+        return self._text + b"." + _THREE[rest // 1000] + _THREE[rest % 1000] + b'Z"' if rest else self._text + b'Z"'

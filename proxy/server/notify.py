@@ -6,12 +6,13 @@ a step that two leaders told has one id. Invariant: what was not told is said lo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import structlog
 
 from proxy.access.outbox import Outbox, Standing, wait_after
+from proxy.access.quiet import Quiet
 from proxy.clock import Clock
 from proxy.config_notify import Notify
 from proxy.server.metrics import NoticeCounts
@@ -27,13 +28,20 @@ class Notifier:
     """The rounds over all sinks of an installation."""
 
     def __init__(
-        self, sinks: Mapping[str, Notify], outbox: Outbox, clock: Clock, installation: str, counts: NoticeCounts
+        self,
+        sinks: Mapping[str, Notify],
+        outbox: Outbox,
+        clock: Clock,
+        installation: str,
+        counts: NoticeCounts,
+        quiet: Callable[[], Quiet],
     ) -> None:
         self.sinks = sinks
         self._outbox = outbox
         self._clock = clock
         self._installation = installation
         self._counts = counts
+        self._quiet = {name: quiet() for name in sinks}
         self._silent: dict[str, int] = {}
         """How often in a row a sink could not be reached at all."""
         self._resume: dict[str, float] = {}
@@ -42,6 +50,9 @@ class Notifier:
     async def round(self, name: str) -> None:
         """Tell one sink what is due for it. Raises StoreError: the next round tries again."""
         if self._clock.monotonic() < self._resume.get(name, 0.0):
+            return
+        quiet = self._quiet[name]
+        if quiet.holds():
             return
         sink = self.sinks[name]
         for step in await self._outbox.due(name, sink.events):
@@ -63,6 +74,8 @@ class Notifier:
                 await self._outbox.delivered(step, name)
         standing: Standing = await self._outbox.standing(name)
         self._counts.backlog[name] = standing.backlog
+        if not standing.backlog:
+            quiet.rest()
 
     def _say_lost(self, name: str, count: int, reason: str) -> None:
         if count:

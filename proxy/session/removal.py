@@ -14,6 +14,7 @@ import structlog
 
 from proxy.access.alerts import Alerts
 from proxy.access.model import Grant
+from proxy.access.quiet import Quiet
 from proxy.access.removals import PROOFS, Finding, Removals
 from proxy.access.stages import Stages
 from proxy.clock import Clock
@@ -46,6 +47,7 @@ class Removal:
         alerts: Alerts,
         looks: Looks,
         clock: Clock,
+        quiet: Quiet,
         counted: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._stages = stages
@@ -53,6 +55,7 @@ class Removal:
         self._alerts = alerts
         self._looks = looks
         self._clock = clock
+        self._quiet = quiet
         self._counted = counted
         self._first: dict[str, float] = {}
         """When a grant was looked at first, here."""
@@ -64,8 +67,12 @@ class Removal:
 
     async def round(self) -> None:
         """Look after each of them once. Raises StoreError, RecordError: the next round tries again."""
+        if self._quiet.holds():
+            return
         ended = await self._stages.at("ended")
         self.pending = len(ended)
+        if not ended:
+            self._quiet.rest()
         for memory in (self._first, self._next, self._away):
             for gone in memory.keys() - {grant.id for grant in ended}:
                 del memory[gone]

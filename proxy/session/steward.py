@@ -17,6 +17,7 @@ from proxy.access.findings import Findings
 from proxy.access.grants import Grants
 from proxy.access.model import Grant, Terms
 from proxy.access.people import People
+from proxy.access.quiet import Quiet
 from proxy.access.requests import Requests
 from proxy.access.reviews import Reviews, due_at
 from proxy.access.stages import BY, Stages, due
@@ -28,8 +29,8 @@ from proxy.session.checking import Checking
 log = structlog.get_logger()
 
 
-REMIND_EVERY: Final = 10.0
-"""Seconds between two looks for reviews that are overdue; there may be thousands of them."""
+SELDOM: Final = 10.0
+"""Seconds between two looks for what only time brings, and not in a hurry: requests that lapse, reviews overdue."""
 
 
 class Steward:
@@ -56,7 +57,10 @@ class Steward:
         self._gone: dict[str, float] = {}
         """Since when the policy of a grant is gone."""
         self._reminded: set[str] = set()
-        self._remind_at = 0.0
+        self._seldom_at = 0.0
+        self._quiet = Quiet(store, clock)
+        self._open: list[Grant] = []
+        """Grants that are not over yet, as they stood when the state was read: each moment may bring one further."""
         self._grants = Grants(store, clock, emit)
         self._people = People(store, clock, emit)
         self._reviews = Reviews(store, clock, emit)
@@ -67,18 +71,22 @@ class Steward:
 
     async def round(self) -> None:
         """Look at everything once. Raises StoreError, RecordError: the next round tries again."""
-        for request in await self._requests.lapse():
-            log.info("request_lapsed", request=request.id)
-        for id_ in await self._people.sweep():
-            log.info("grant_of_disabled_person_ended", grant=id_)
-        grants = await self._stages.at("waiting", "active", "paused")
-        for grant in grants:
+        quiet, seldom = self._quiet.holds(), self._clock.monotonic() >= self._seldom_at
+        if seldom or not quiet:
+            for request in await self._requests.lapse():
+                log.info("request_lapsed", request=request.id)
+            for id_ in await self._people.sweep():
+                log.info("grant_of_disabled_person_ended", grant=id_)
+        if not quiet:
+            self._open = await self._stages.at("waiting", "active", "paused")
+        for grant in self._open:
             await self._look_at(grant)
-        await self._look_at_policies(grants)
-        if self._clock.monotonic() >= self._remind_at:
+        await self._look_at_policies(self._open)
+        if seldom:
             for grant in await self._reviews.overdue():
                 await self._remind(grant)
-            self._remind_at = self._clock.monotonic() + REMIND_EVERY
+            self._seldom_at = self._clock.monotonic() + SELDOM
+        self._quiet.rest()
 
     async def _look_at_policies(self, grants: list[Grant]) -> None:
         """Ends the grants whose policy is gone for good."""

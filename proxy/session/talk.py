@@ -73,6 +73,11 @@ class Pause(Exception):
         self.work = work
 
 
+def milliseconds(seconds: float) -> float:
+    """With three digits, as `round` gives them in ten times the time."""
+    return int(seconds * 1e6 + 0.5) / 1000
+
+
 async def for_answers() -> None:
     """What to wait for is the upstream's next ReadyForQuery; the relay knows when that is."""
 
@@ -368,7 +373,7 @@ class Talk:
             tag = None if tag is None else tag.rstrip("0123456789 ")
         self.rows += entry.rows
         self.octets += entry.octets
-        ms = round((now - entry.started) * 1000, 3)
+        ms = milliseconds(now - entry.started)
         rows, octets = entry.rows, entry.octets
         event = events.Outcome(n=n, rows=rows, bytes=octets, ms=ms, sqlstate=sqlstate, tag=tag)
         if entry.first or told is not None or self.shown is not None or self.planned or not self.counted:
@@ -384,7 +389,7 @@ class Talk:
         return replace(
             event,
             counted=self.counted,
-            first_ms=round((entry.first - entry.started) * 1000, 3) if entry.first else None,
+            first_ms=milliseconds(entry.first - entry.started) if entry.first else None,
             plan_cost=self.planned.pop(n, None) if self.planned else None,
             digest=self.shown.ended(n) if self.shown is not None else None,
             error=told.text if told is not None else "",

@@ -18,6 +18,7 @@ import structlog.testing
 
 from proxy.access.digests import Digests
 from proxy.access.outbox import Outbox
+from proxy.access.quiet import Quiet
 from proxy.access.store import Store
 from proxy.clock import FakeClock
 from proxy.config_notify import Digest, Notify
@@ -77,7 +78,14 @@ class House:
     async def deliver(self, **sinks: dict[str, Any]) -> NoticeCounts:
         shapes = {name: Notify.model_validate({"timeout": "5s", "events": [], **at}) for name, at in sinks.items()}
         counts = NoticeCounts()
-        notifier = Notifier(shapes, Outbox(self.store, self.clock), self.clock, "0a1b2c3d", counts)
+        notifier = Notifier(
+            shapes,
+            Outbox(self.store, self.clock),
+            self.clock,
+            "0a1b2c3d",
+            counts,
+            lambda: Quiet(self.store, self.clock),
+        )
         for name in shapes:
             await notifier.round(name)
         return counts

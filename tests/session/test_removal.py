@@ -16,6 +16,7 @@ import pytest_asyncio
 from proxy.access.alerts import Alerts
 from proxy.access.grants import Grants
 from proxy.access.model import Grant
+from proxy.access.quiet import Quiet
 from proxy.access.removals import PROOFS, Finding, Removals
 from proxy.access.stages import Stages
 from proxy.access.store import Store, StoreError
@@ -66,7 +67,14 @@ def told() -> Told:
 
 
 def removal_of(store: Store, clock: FakeClock, told: Told, looks: Scripted) -> Removal:
-    return Removal(Stages(store, clock, told), Removals(store, clock, told), Alerts(store, clock, told), looks, clock)
+    return Removal(
+        Stages(store, clock, told),
+        Removals(store, clock, told),
+        Alerts(store, clock, told),
+        looks,
+        clock,
+        Quiet(store, clock),
+    )
 
 
 async def an_ended_grant(store: Store, clock: FakeClock) -> Grant:

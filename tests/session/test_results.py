@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proxy.session.refusals import refusal
+from proxy.session.talk import milliseconds
 from proxy.wire import build
 from tests.session.playbook import COLUMNS, IDLE, ROW, Playbook, complete, error, select
 
@@ -30,6 +31,13 @@ def test_replies_may_arrive_in_any_pieces(make_play: Callable[..., Playbook], cu
     more = ["RowDescription", *["DataRow"] * 2, "Complete SELECT 2", "Ready I"]
     assert play.client_heard() == [*rows, "ERROR 42501", "Ready I", *more]
     assert [o for o in play.outcomes() if o[2] is None] == [(1, 20, None, "SELECT 20"), (3, 2, None, "SELECT 2")]
+
+
+@given(st.floats(0, 1e6, allow_nan=False))
+def test_milliseconds_are_those_of_round(seconds: float) -> None:
+    found = milliseconds(seconds)
+    assert abs(found - round(seconds * 1000, 3)) <= 0.001 + 1e-9
+    assert found == round(found, 3), "three digits"
 
 
 def test_a_whole_chunk_is_passed_on_without_a_copy(play: Playbook) -> None:
