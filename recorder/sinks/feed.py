@@ -20,7 +20,7 @@ from recorder.shared import Installation
 from recorder.sinks import held
 from recorder.sinks.cursor import Cursor, Place
 from recorder.stored import BrokenError, SealedError
-from recorder.treelog import CHECKPOINT
+from recorder.treelog import CHECKPOINT, maker
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,8 @@ class Feed:
         file = self._directory / files.INSTALLATION
         if not file.exists():
             return
+        # Each host of an installation has one, and so has a folder that is begun anew.
+        name = f"{Installation.id}-{maker(self._directory) or ''}"
         with file.open("rb") as lines:
             size = _settled(lines.fileno(), sync=self._sync)
             if size < self.cursor.installation:
@@ -107,7 +109,7 @@ class Feed:
                 if at >= size:
                     return
                 self.cursor.installation = at + len(raw) + 1
-                yield from _item(Installation.id, raw)
+                yield from _item(Installation.id, raw, name)
 
     def _recording(self, id_: str, place: Place) -> Iterator[Item]:
         sealed = place.end is not None
@@ -167,10 +169,10 @@ class Feed:
         self.skipped.append(f"recording {id_} {why}")
 
 
-def _item(id_: str, raw: bytes) -> Iterator[Item]:
+def _item(id_: str, raw: bytes, name: str = "") -> Iterator[Item]:
     head = reading.head(raw)
     if head is not None:  # what is no line, verify reports
-        yield Item(f"{id_}:{head.seq}", id_, head.seq, head.at, head.event, raw)
+        yield Item(f"{name or id_}:{head.seq}", id_, head.seq, head.at, head.event, raw)
 
 
 def _settled(fd: int, *, sync: bool) -> int:

@@ -244,6 +244,8 @@ def main() -> None:
     parser.add_argument("--dir", type=Path, help="where the disk is that is to be measured")
     parser.add_argument("--json", type=Path, help="also write all rows to this file")
     asked = parser.parse_args()
+    if unknown := set(asked.figures.split(",")) - FIGURES.keys():
+        parser.error(f"--figures: {', '.join(sorted(unknown))}: the names are {', '.join(FIGURES)}")
     sessions = tuple(map(int, asked.sessions.split(",")))
     options = Options(asked.count, asked.seconds, asked.mib, sessions, asked.events, asked.statements)
     rows: list[Row] = []

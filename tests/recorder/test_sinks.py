@@ -109,6 +109,19 @@ def test_every_line_once_in_order_while_a_session_grows(tmp_path: Path, sync: bo
     assert house.courier.counts.delivered == len(house.sink.ids)
 
 
+def test_two_hosts_of_one_installation_never_give_two_lines_one_id(tmp_path: Path) -> None:
+    found: list[list[str]] = []
+    for host in ("one", "two"):
+        house = House(tmp_path / host)
+        for _ in range(2):
+            append_installation(house.directory, start(), now=lambda: START)
+        house.courier.round()
+        assert house.sink.of("installation") == [1, 2]
+        found.append([id_ for id_ in house.sink.ids if id_.startswith("installation")])
+    assert len({*found[0], *found[1]}) == 4, found
+    assert all(id_.endswith((":1", ":2")) for ids in found for id_ in ids)
+
+
 def test_the_frame_holds_the_line_as_it_is(house: House) -> None:
     recording = play(house.recorder)
     house.courier.round()
