@@ -103,8 +103,9 @@ def test_a_longest_that_got_shorter_ends_the_grant(make_house: Callable[..., Hou
         assert b"has expired" in open_.until("E")[-1][1]
         assert time.monotonic() - began < 4
     house.wait_log("grant_ended", grant=login[0], why="policy")
+    before = len((house.folder / "serve.log").read_bytes())
     house.write_policy("reader", window("max: 7d"))
-    house.wait_log("policies_loaded", after=0)
+    house.wait_log("policies_loaded", after=before)
     with pytest.raises(psycopg.OperationalError, match="lets a grant last 2s at most by now"):
         psycopg.connect(house.dsn(login))
 
@@ -132,8 +133,10 @@ def test_at_the_end_of_hours_sessions_close_within_a_second_and_the_role_may_not
     make_house: Callable[..., House], pg: PostgresServer
 ) -> None:
     house = ephemeral(make_house, pg)
-    endless = POLICY.replace("statement_timeout: 20s, ", "")
+    endless = POLICY.replace("statement_timeout: 20s", "statement_timeout: 5m")
+    before = len((house.folder / "serve.log").read_bytes())
     house.write_policy("reader", endless)
+    house.wait_log("policies_loaded", after=before)
     login = house.grant()
     with Raw(house.port, timeout=90) as idle, Raw(house.port, timeout=90) as busy:
         idle.login(login)
@@ -149,6 +152,7 @@ def test_at_the_end_of_hours_sessions_close_within_a_second_and_the_role_may_not
             assert 0 <= late < 1
     assert not still_runs(house)
     house.wait_log("role_suspended")
+    house.wait_log("grant_paused", grant=login[0])
     with psycopg.connect(house.pg.dsn(house.dbname), autocommit=True) as owner:
         role = "select rolcanlogin from pg_roles where rolname ~ '^daypass_.*_g'"
         assert owner.execute(role).fetchone() == (False,)
