@@ -57,7 +57,6 @@ async def begin(
     keeping = desk.keeping.joined(asked_for)
     name, recording = await record(channel, desk, grant, judge, asked, keeping, upstream_pid=ready.pid)
     database = desk.config.databases[grant.database]
-    peer = peer_of(channel.address, asked.parameters, channel.tls)
 
     def stop_upstream(done: Callable[[], None] = lambda: None) -> None:
         desk.upstreams.cancel(database, ready.pid, ready.secret, done)
@@ -67,7 +66,6 @@ async def begin(
         desk.registry.leave_seat(grant.id)
         desk.sharing.closed(grant, peer)
         desk.holding.cancel(name)
-        desk.sharing.closed(grant, peer)
         if busy:
             stop_upstream()
         if costs is not None:

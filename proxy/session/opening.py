@@ -152,7 +152,7 @@ class _Who:
 async def _open(channel: Channel, desk: Desk, who: _Who) -> None:
     packet = await _packet(channel)
     if isinstance(packet, startup.Cancel):
-        _cancel(channel, desk, packet)
+        await _cancel(channel, desk, packet)
         return
     if not isinstance(packet, Startup):
         raise ProtocolViolation("unexpected encryption request: one is enough")
@@ -217,9 +217,12 @@ async def _packet(channel: Channel) -> startup.Opening:
     return startup.parse(head + await channel.exactly(length - 8))
 
 
-def _cancel(channel: Channel, desk: Desk, asked: startup.Cancel) -> None:
-    """Postgres answers a CancelRequest with nothing at all, whether the key fits or not."""
-    desk.registry.cancel(asked.pid, asked.secret)
+async def _cancel(channel: Channel, desk: Desk, asked: startup.Cancel) -> None:
+    """Postgres answers a CancelRequest with nothing at all, whether the key fits or not, and closes when it has done
+    it: who waits for that may send the next statement, and it is not the one that is cancelled."""
+    done = asyncio.Event()
+    desk.registry.cancel(asked.pid, asked.secret, done.set)
+    await done.wait()
     channel.close()
 
 

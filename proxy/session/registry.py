@@ -34,6 +34,10 @@ LONG_SECRET_BYTES: Final = 32
 """Length of a cancel secret from protocol 3.2 on, as Postgres 18 makes them."""
 
 
+def nothing() -> None:
+    """For who need not be told."""
+
+
 @dataclass(slots=True)
 class Session:
     """One open session. `cancel_upstream` stops what its backend is doing; `file` is what its policy's file says."""
@@ -104,19 +108,23 @@ class Session:
             no = replace(no, sqlstate="57P01")
         self.relay.end(no, detail)
 
-    def cancel(self) -> None:
-        """The client asked to cancel; only what is running now can be meant."""
+    def cancel(self, done: Callable[[], None] = nothing) -> None:
+        """The client asked to cancel; only what is running now can be meant. `done` is called when nothing more will
+        come of it."""
         recording = self.relay.talk.recording
 
         def recorded() -> None:
             if recording.broken is None and not self.relay.ended and (not self.unhold() or self.relay.busy):
-                self.cancel_upstream()
+                self.cancel_upstream(done)
+            else:
+                done()
 
         try:
             recording.append(events.Cancel())
             if recording.commit(recorded):
                 recorded()
         except RecordError as broken:
+            done()
             self.relay.end(refusal("recording"), str(broken))
 
 
@@ -194,16 +202,18 @@ class Registry:
             continue
         return secret
 
-    def cancel(self, pid: int, secret: bytes) -> None:
-        """A CancelRequest came in; its session may be here or elsewhere."""
-        if not self.cancel_here(pid, secret):
+    def cancel(self, pid: int, secret: bytes, done: Callable[[], None] = nothing) -> None:
+        """A CancelRequest came in; its session may be here or elsewhere. `done`: as `Session.cancel`; at once where it
+        is elsewhere."""
+        if not self.cancel_here(pid, secret, done):
             self.elsewhere(pid, secret)
+            done()
 
-    def cancel_here(self, pid: int, secret: bytes) -> bool:
+    def cancel_here(self, pid: int, secret: bytes, done: Callable[[], None] = nothing) -> bool:
         """Cancel what this key's session is doing; whether it is one of ours."""
         session = self.by_key(pid, secret)
         if session is not None:
-            session.cancel()
+            session.cancel(done)
         return session is not None
 
     def by_key(self, pid: int, secret: bytes) -> Session | None:

@@ -222,6 +222,19 @@ def test_cancel_stops_the_right_session_and_no_other(house: House) -> None:
     assert [line for line in house.lines() if line["event"] == "cancel"]
 
 
+def test_a_cancel_whose_connection_is_closed_hits_no_later_statement(house: House) -> None:
+    with Raw(house.port) as raw:
+        raw.login(house.grant())
+        for _ in range(20):
+            raw.send(build.query(b"select count(*) from generate_series(1, 20000)"))
+            with Raw(house.port) as asking:
+                asking.send(build.cancel(raw.pid, raw.secret))
+                assert asking.rest() == b""
+            raw.until("Z")
+            raw.send(build.query(b"select 1"))
+            assert "E" not in [kind for kind, _ in raw.until("Z")]
+
+
 def test_a_client_that_leaves_in_the_middle_frees_its_backend(house: House) -> None:
     with Raw(house.port) as raw:
         raw.login(house.grant())

@@ -202,6 +202,18 @@ def test_two_addresses_at_once_are_told_and_not_stopped(crew: House) -> None:
     assert 'daypass_alerts_total{alert="sharing"}' in crew.http("/metrics")[1]
 
 
+def test_a_session_that_ended_is_not_taken_for_those_that_go_on(make_house: Callable[..., House]) -> None:
+    house = make_house().start()
+    login = house.grant()
+    with Raw(house.port).login(login, application_name="psql"):
+        with Raw(house.port).login(login, application_name="psql"):
+            pass
+        house.wait_log("session_end")
+        with Raw(house.port).login(login, application_name="pg_dump"):
+            told = house.wait_log("grant_shared", grant=login[0])
+    assert told["what"] == "client"
+
+
 def test_no_token_in_logs_records_arguments(crew: House) -> None:
     login = crew.grant()
     psycopg.connect(crew.dsn(login)).close()

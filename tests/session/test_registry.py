@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +15,7 @@ from proxy.access.model import Grant, Terms
 from proxy.policy.model import Limits
 from proxy.session.commons import Commons
 from proxy.session.refusals import refusal
-from proxy.session.registry import Registry, Session
+from proxy.session.registry import Registry, Session, nothing
 from proxy.wire import build
 from tests.session.playbook import COLUMNS, IDLE, IN_BLOCK, Playbook, complete, select
 
@@ -37,7 +38,7 @@ def a_session(play: Playbook, registry: Registry, *, seconds: float = 3600, **li
         pid=4711,
         secret=registry.secret(4711),
         deadline=play.clock.monotonic() + seconds,
-        cancel_upstream=lambda: None,
+        cancel_upstream=lambda done=nothing: play.cancels.append(done),
     )
     registry.add(session)
     registry.follow(session, None, opening=True)
@@ -263,6 +264,23 @@ def test_a_cancel_key_opens_one_session_only(play: Playbook, registry: Registry)
     assert registry.by_key(4711, b"") is None
     session.cancel()
     assert play.recorded("cancel")
+
+
+def test_who_cancels_hears_of_the_end_when_the_server_has_done_it(play: Playbook, registry: Registry) -> None:
+    session = a_session(play, registry)
+    play.client(build.query(b"select 1"))
+    done: list[str] = []
+    registry.cancel(4711, session.secret, lambda: done.append("cancelled"))
+    assert done == []
+    play.cancels.pop()()
+    assert done == ["cancelled"]
+    registry.cancel(4711, b"1234", lambda: done.append("nobody's"))
+    assert done == ["cancelled", "nobody's"]
+    session.relay.end(refusal("shutdown"), "over")
+    with contextlib.suppress(IndexError):
+        play.cancels.pop()()
+    session.cancel(lambda: done.append("over"))
+    assert done == ["cancelled", "nobody's", "over"], "nobody waits for a session that is over"
 
 
 def test_a_cancel_for_nobody_here_is_asked_elsewhere(play: Playbook, registry: Registry) -> None:
