@@ -108,7 +108,7 @@ class Session:
             no = replace(no, sqlstate="57P01")
         self.relay.end(no, detail)
 
-    def cancel(self, done: Callable[[], None] = nothing) -> None:
+    def cancel(self, done: Callable[[], object] = nothing) -> None:
         """The client asked to cancel; only what is running now can be meant. `done` is called when nothing more will
         come of it."""
         recording = self.relay.talk.recording
@@ -134,8 +134,9 @@ class Registry:
 
     clock: Clock
     commons: Commons
-    elsewhere: Callable[[int, bytes], None] = lambda pid, secret: None
-    """Called with a cancel key that is none of ours: it may be another process's."""
+    elsewhere: Callable[[int, bytes, Callable[[], object]], object] = lambda pid, secret, done: done()
+    """Called with a cancel key that is none of ours: it may be another process's; and with what to call when it is
+    done."""
     sessions: dict[str, Session] = field(default_factory=dict)
     added: int = 0
     """How many sessions there have been."""
@@ -202,14 +203,12 @@ class Registry:
             continue
         return secret
 
-    def cancel(self, pid: int, secret: bytes, done: Callable[[], None] = nothing) -> None:
-        """A CancelRequest came in; its session may be here or elsewhere. `done`: as `Session.cancel`; at once where it
-        is elsewhere."""
+    def cancel(self, pid: int, secret: bytes, done: Callable[[], object] = nothing) -> None:
+        """A CancelRequest came in; its session may be here or elsewhere. `done`: as `Session.cancel`."""
         if not self.cancel_here(pid, secret, done):
-            self.elsewhere(pid, secret)
-            done()
+            self.elsewhere(pid, secret, done)
 
-    def cancel_here(self, pid: int, secret: bytes, done: Callable[[], None] = nothing) -> bool:
+    def cancel_here(self, pid: int, secret: bytes, done: Callable[[], object] = nothing) -> bool:
         """Cancel what this key's session is doing; whether it is one of ours."""
         session = self.by_key(pid, secret)
         if session is not None:

@@ -152,6 +152,19 @@ def test_a_cancel_reaches_its_session_by_any_door(crew: House) -> None:
     assert not [line for line in crew.lines(others) if line["event"] == "cancel"]
 
 
+def test_a_cancel_by_another_door_hits_no_later_statement(crew: House) -> None:
+    with Raw(crew.port) as raw:
+        raw.login(crew.grant())
+        for _ in range(20):
+            raw.send(build.query(b"select count(*) from generate_series(1, 20000)"))
+            with Raw(crew.port) as asking:
+                asking.send(build.cancel(raw.pid, raw.secret))
+                assert asking.rest() == b""
+            raw.until("Z")
+            raw.send(build.query(b"select 1"))
+            assert "E" not in [kind for kind, _ in raw.until("Z")]
+
+
 def test_seats_hold_across_workers(crew: House) -> None:
     login = crew.grant(policy="three")
     for _ in range(3):

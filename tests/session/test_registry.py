@@ -285,7 +285,7 @@ def test_who_cancels_hears_of_the_end_when_the_server_has_done_it(play: Playbook
 
 def test_a_cancel_for_nobody_here_is_asked_elsewhere(play: Playbook, registry: Registry) -> None:
     asked: list[tuple[int, bytes]] = []
-    registry.elsewhere = lambda pid, secret: asked.append((pid, secret))
+    registry.elsewhere = lambda pid, secret, _done: asked.append((pid, secret))
     session = a_session(play, registry)
     registry.cancel(4711, session.secret)
     assert play.recorded("cancel")
