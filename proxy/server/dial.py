@@ -71,11 +71,11 @@ class Dialler:
             context = self._contexts[key] = made
         return context
 
-    def cancel(self, database: Database, pid: int, secret: bytes, done: Callable[[], None] = lambda: None) -> None:
+    def cancel(self, database: Database, pid: int, secret: bytes, done: Callable[[], object] = lambda: None) -> None:
         """Send a CancelRequest in the background; only the log tells what became of it. `done` is called at the end."""
         spawn(self._cancel(database, pid, secret, done), name=f"cancel {pid}")
 
-    async def _cancel(self, database: Database, pid: int, secret: bytes, done: Callable[[], None]) -> None:
+    async def _cancel(self, database: Database, pid: int, secret: bytes, done: Callable[[], object]) -> None:
         try:
             if secret:
                 channel = await self.dial(database)

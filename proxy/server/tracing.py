@@ -113,7 +113,7 @@ class _Upstreams:
         channel = await self._inner.dial(database)
         return _Traced(channel, self._trace, "upstream", Conversation(steady=self._steady), ours=True)
 
-    def cancel(self, database: Database, pid: int, secret: bytes, done: Callable[[], None] = lambda: None) -> None:
+    def cancel(self, database: Database, pid: int, secret: bytes, done: Callable[[], object] = lambda: None) -> None:
         self._inner.cancel(database, pid, secret, done)
 
 

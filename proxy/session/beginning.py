@@ -58,7 +58,7 @@ async def begin(
     name, recording = await record(channel, desk, grant, judge, asked, keeping, upstream_pid=ready.pid)
     database = desk.config.databases[grant.database]
 
-    def stop_upstream(done: Callable[[], None] = lambda: None) -> None:
+    def stop_upstream(done: Callable[[], object] = lambda: None) -> None:
         desk.upstreams.cancel(database, ready.pid, ready.secret, done)
 
     def ended(busy: bool) -> None:

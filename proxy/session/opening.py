@@ -71,7 +71,7 @@ class Upstreams(Protocol):
     async def dial(self, database: Database) -> Channel:
         """A connection, inside TLS where the configuration says so. Raises UpstreamRefused."""
 
-    def cancel(self, database: Database, pid: int, secret: bytes, done: Callable[[], None] = ...) -> None:
+    def cancel(self, database: Database, pid: int, secret: bytes, done: Callable[[], object] = ...) -> None:
         """Stop what a backend is doing, in the background; `done` is called when that is over."""
 
 

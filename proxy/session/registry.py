@@ -49,7 +49,7 @@ class Session:
     secret: bytes
     deadline: float
     """When the grant ends, monotonic seconds."""
-    cancel_upstream: Callable[..., None]
+    cancel_upstream: Callable[[Callable[[], object]], object]
     unhold: Callable[[], bool] = lambda: False
     """Give up a statement that waits for another person's yes; whether one did."""
     address: str = ""

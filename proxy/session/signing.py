@@ -107,7 +107,7 @@ async def begin(
         pid=pid,
         secret=desk.registry.secret(pid, length),
         deadline=desk.clock.monotonic(),
-        cancel_upstream=lambda: None,
+        cancel_upstream=lambda done: done(),
         address=channel.address,
         signing=True,
     )

@@ -83,7 +83,7 @@ class Playbook:
         self.to_client, self.to_upstream = Pipe(), Pipe()
         self.tally = Tally()
         self.ended: list[bool] = []
-        self.cancels: list[Callable[[], None]] = []
+        self.cancels: list[Callable[[], object]] = []
         """What to call when a cancel that daypass sent has arrived."""
         self.relay = Relay(
             client=self.to_client,

@@ -94,7 +94,7 @@ def test_a_session_that_was_only_observed_ends_when_its_policy_begins_to_refuse(
     registry = Registry(FakeClock(), Commons(tmp_path / "run"))
     session = Session(
         id="s-play", grant=a_grant(watching), relay=play.relay, pid=1, secret=b"", deadline=1e9,
-        cancel_upstream=lambda: None, warned=True,
+        cancel_upstream=lambda done: done(), warned=True,
     )  # fmt: skip
     registry.sessions["s-play"] = session
     (tmp_path / "reader.yaml").write_text(begins)

@@ -15,7 +15,7 @@ from proxy.access.model import Grant, Terms
 from proxy.policy.model import Limits
 from proxy.session.commons import Commons
 from proxy.session.refusals import refusal
-from proxy.session.registry import Registry, Session, nothing
+from proxy.session.registry import Registry, Session
 from proxy.wire import build
 from tests.session.playbook import COLUMNS, IDLE, IN_BLOCK, Playbook, complete, select
 
@@ -38,7 +38,7 @@ def a_session(play: Playbook, registry: Registry, *, seconds: float = 3600, **li
         pid=4711,
         secret=registry.secret(4711),
         deadline=play.clock.monotonic() + seconds,
-        cancel_upstream=lambda done=nothing: play.cancels.append(done),
+        cancel_upstream=play.cancels.append,
     )
     registry.add(session)
     registry.follow(session, None, opening=True)
