@@ -39,7 +39,7 @@ A_TURN: Final = 64
 Done = Callable[[], object]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Asked:
     """A cancel that others were asked for; `silent` have not answered."""
 

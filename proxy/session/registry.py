@@ -34,10 +34,6 @@ LONG_SECRET_BYTES: Final = 32
 """Length of a cancel secret from protocol 3.2 on, as Postgres 18 makes them."""
 
 
-def nothing() -> None:
-    """For who need not be told."""
-
-
 @dataclass(slots=True)
 class Session:
     """One open session. `cancel_upstream` stops what its backend is doing; `file` is what its policy's file says."""
@@ -108,7 +104,7 @@ class Session:
             no = replace(no, sqlstate="57P01")
         self.relay.end(no, detail)
 
-    def cancel(self, done: Callable[[], object] = nothing) -> None:
+    def cancel(self, done: Callable[[], object] = lambda: None) -> None:
         """The client asked to cancel; only what is running now can be meant. `done` is called when nothing more will
         come of it."""
         recording = self.relay.talk.recording
@@ -203,12 +199,12 @@ class Registry:
             continue
         return secret
 
-    def cancel(self, pid: int, secret: bytes, done: Callable[[], object] = nothing) -> None:
+    def cancel(self, pid: int, secret: bytes, done: Callable[[], object] = lambda: None) -> None:
         """A CancelRequest came in; its session may be here or elsewhere. `done`: as `Session.cancel`."""
         if not self.cancel_here(pid, secret, done):
             self.elsewhere(pid, secret, done)
 
-    def cancel_here(self, pid: int, secret: bytes, done: Callable[[], object] = nothing) -> bool:
+    def cancel_here(self, pid: int, secret: bytes, done: Callable[[], object] = lambda: None) -> bool:
         """Cancel what this key's session is doing; whether it is one of ours."""
         session = self.by_key(pid, secret)
         if session is not None:

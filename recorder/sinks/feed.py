@@ -99,12 +99,14 @@ class Feed:
         file = self._directory / files.INSTALLATION
         if not file.exists():
             return
-        # Each host of an installation has one, and so has a folder that is begun anew.
-        name = f"{Installation.id}-{maker(self._directory) or ''}"
         with file.open("rb") as lines:
             size = _settled(lines.fileno(), sync=self._sync)
             if size < self.cursor.installation:
                 self.cursor.installation = 0
+            if size == self.cursor.installation:
+                return
+            # Each host of an installation has one, and so has a folder that is begun anew.
+            name = f"{Installation.id}-{maker(self._directory) or ''}"
             for at, raw in reading.lines_of(lines, self.cursor.installation):
                 if at >= size:
                     return
