@@ -25,6 +25,7 @@ import pytest
 from proxy.wire import build
 from tests.live.house import POLICY, House, until
 from tests.live.raw import Raw
+from tests.live.test_clients import cancel_again_and_again
 from tests.support.postgres import Servers, bindirs
 
 Conn = psycopg.Connection[tuple[Any, ...]]
@@ -153,16 +154,7 @@ def test_a_cancel_reaches_its_session_by_any_door(crew: House) -> None:
 
 
 def test_a_cancel_by_another_door_hits_no_later_statement(crew: House) -> None:
-    with Raw(crew.port) as raw:
-        raw.login(crew.grant())
-        for _ in range(20):
-            raw.send(build.query(b"select count(*) from generate_series(1, 20000)"))
-            with Raw(crew.port) as asking:
-                asking.send(build.cancel(raw.pid, raw.secret))
-                assert asking.rest() == b""
-            raw.until("Z")
-            raw.send(build.query(b"select 1"))
-            assert "E" not in [kind for kind, _ in raw.until("Z")]
+    cancel_again_and_again(crew)
 
 
 def test_seats_hold_across_workers(crew: House) -> None:
