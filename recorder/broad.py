@@ -22,7 +22,9 @@ LARGE = 64 << 20
 """Bytes from which it pays to start processes."""
 _BATCH = 8 << 20
 """Bytes that a process is given at once, about."""
-_BLOCK = 1 << 18
+_PIECE = 16 << 20
+"""Bytes of a large file that a process is given at once, about: few enough that all processors end together."""
+_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +101,12 @@ def read(
 
 
 def _side_by_side(path: Path, size: int, wanted: list[int], processors: int) -> Walk | None:
+    step = max(1, size // max(processors, size // _PIECE))
     with path.open("rb") as source:
         first = source.readline().rstrip(b"\n")
         cuts = [0]
-        for number in range(1, processors):
-            source.seek(number * size // processors)
+        for at in range(step, size, step):
+            source.seek(at)
             source.readline()
             cuts.append(source.tell())
     cuts.append(size)
@@ -156,15 +159,15 @@ def _piece(path: Path, start: int, end: int, wanted: list[int]) -> _Piece | None
                 return None
             at = bisect_left(wanted, number + 1)
             while at < len(wanted) and wanted[at] <= number + len(lines):
-                hashes[wanted[at]] = found[wanted[at] - number - 1].hex()
+                hashes[wanted[at]] = found[wanted[at] - number - 1]
                 at += 1
-            number, last, text = number + len(lines), found[-1].hex(), lines[-1]
+            number, last, text = number + len(lines), found[-1], lines[-1]
     if chain.decode(text) is None:
         return None
     return _Piece(first, prev, number, last, hashes, len(rest))
 
 
-def _one_by_one(lines: list[bytes], first: int, last: str) -> list[bytes] | None:
+def _one_by_one(lines: list[bytes], first: int, last: str) -> list[str] | None:
     """As `in_order`, for lines that are not all of one shape."""
     found = []
     for number, text in enumerate(lines, first):
@@ -172,5 +175,5 @@ def _one_by_one(lines: list[bytes], first: int, last: str) -> list[bytes] | None
         if line is None or (line.seq, line.prev) != (number, last):
             return None
         last = chain.digest(text)
-        found.append(bytes.fromhex(last))
+        found.append(last)
     return found

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 
 from recorder import chain, stored
@@ -73,14 +74,14 @@ def walk(
             hashes = None if each is not None or not order.expects(first) else in_order(lines, first, seen.last)
             if hashes is not None:
                 order.passed(len(lines))
-                seen.last = hashes[-1].hex()
+                seen.last = hashes[-1]
             else:
-                hashes = [bytes.fromhex(_step(seen, order, line, each)) for line in lines]
+                hashes = [_step(seen, order, line, each) for line in lines]
             seen.lines = first + len(lines) - 1
             while left and left[-1] <= seen.lines:
                 seq = left.pop()
                 if seq >= first:
-                    seen.hashes[seq] = hashes[seq - first].hex()
+                    seen.hashes[seq] = hashes[seq - first]
             if every is not None:
                 for line in lines:
                     every(line)
@@ -104,7 +105,7 @@ def _step(seen: Walk, order: "_Order", text: bytes, each: Callable[[int, bytes, 
     return seen.last
 
 
-def in_order(lines: list[bytes], first: int, last: str) -> list[bytes] | None:
+def in_order(lines: list[bytes], first: int, last: str) -> list[str] | None:
     """The lines' hashes, if all of them are chained as we write them; compared all at once, since most are. What else
     is in a line, the next line's `prev` pins. None: look at each."""
     digits = len(str(first))
@@ -113,13 +114,12 @@ def in_order(lines: list[bytes], first: int, last: str) -> list[bytes] | None:
         return None
     start, end = 14 + digits, at + 85
     numbers = b',"at":"{"seq":'.join([b"%d" % seq for seq in range(first, first + len(lines))])
-    if b"".join([line[:start] for line in lines]) != b'{"seq":%b,"at":"' % numbers:
+    if b"".join(map(itemgetter(slice(start)), lines)) != b'{"seq":%b,"at":"' % numbers:
         return None
     sha256 = hashlib.sha256
-    hashes = [sha256(line).digest() for line in lines]
-    prevs = b"".join([bytes.fromhex(last), *hashes[:-1]]).hex("x", 32)  # x is no digit: it stands for all between two
-    links = prevs.replace("x", '","event":"","prev":"')
-    if b"".join([line[at:end] for line in lines]) != f'","prev":"{links}","event":"'.encode():
+    hashes = [sha256(line).hexdigest() for line in lines]
+    links = '","event":"","prev":"'.join([last, *hashes[:-1]])
+    if b"".join(map(itemgetter(slice(at, end)), lines)) != f'","prev":"{links}","event":"'.encode():
         return None
     return hashes
 

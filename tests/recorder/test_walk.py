@@ -63,7 +63,7 @@ def test_no_file(tmp_path: Path) -> None:
         walk(tmp_path / "none", "none")
 
 
-def plainly(lines: list[bytes], first: int, last: str) -> list[bytes] | None:
+def plainly(lines: list[bytes], first: int, last: str) -> list[str] | None:
     """`in_order`, one line after another: each has the head that we would have written."""
     hashes, at = [], lines[0].find(b'","prev":"', 0, 200)
     for seq, line in enumerate(lines, first):
@@ -71,7 +71,7 @@ def plainly(lines: list[bytes], first: int, last: str) -> list[bytes] | None:
         if at < 0 or not fits or line[at : at + 85] != f'","prev":"{last}","event":"'.encode():
             return None
         last = chain.digest(line)
-        hashes.append(bytes.fromhex(last))
+        hashes.append(last)
     return hashes
 
 
