@@ -32,7 +32,6 @@ from proxy.access.hosts import Hosts, host_name
 from proxy.access.kills import Kills
 from proxy.access.lead import Lead
 from proxy.access.outbox import Outbox
-from proxy.access.quiet import Quiet
 from proxy.access.removals import Removals
 from proxy.access.stages import Stages
 from proxy.access.store import Store, StoreError
@@ -68,6 +67,7 @@ from proxy.session.patience import LONGEST, Patience
 from proxy.session.proofs import Proofs
 from proxy.session.registry import Registry
 from proxy.session.removal import Removal
+from proxy.session.renewing import Renewing
 from proxy.session.sharing import Sharing
 from proxy.session.steward import Steward
 from proxy.session.talk import Tally
@@ -210,7 +210,7 @@ async def _run(
         port=lambda: listener.port,
     )
     removals = Removals(store, steady, emit)
-    removal = Removal(Stages(store, steady, emit), removals, alerts, proofs, steady, Quiet(store, steady), counts.alert)
+    removal = Removal(Stages(store, steady, emit), removals, alerts, proofs, steady, counts.alert)
     holding = Holding(Holds(store, steady, emit), steady)
     agreements = Agreements(store, steady, Texts(config.agreements), emit)
     steward = Steward(config, store, steady, emit, bench.terms, withdrawn=bench.withdrawn, counted=counts.alert)
@@ -231,10 +231,8 @@ async def _run(
         steward=steward,
         removal=removal,
         holding=holding,
-        agreements=agreements,
-        notifier=Notifier(
-            config.notify, Outbox(store, clock), clock, identity, counts.notices, lambda: Quiet(store, clock)
-        ),
+        renewing=Renewing(registry, bench, agreements),
+        notifier=Notifier(config.notify, Outbox(store, clock), clock, identity, counts.notices),
         witnessing=Witnessing(Witnesses(store), alerts, directory, place, counts.alert),
         more=[
             ("digests", digest.EVERY, _if(commons.leads, Digester(config.digests, directory, digests, steady).round)),

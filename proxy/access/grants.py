@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from proxy.access import steps, tables
 from proxy.access.model import Grant, Refusal, Terms, admission, clock_time, normal_network
+from proxy.access.quiet import Quiet
 from proxy.access.store import Emit, Store, StoreError, untold
 from proxy.clock import Clock
 from proxy.scram import Verifier
@@ -191,9 +192,9 @@ class Grants:
         grant = grant_of(row) if row["id"] is not None else None
         return grant, Verifier.parse(row["verifier"] or mock)
 
-    def mark(self) -> tuple[int, ...] | None:
-        """See `Store.mark`."""
-        return self._store.mark(self._clock.microseconds())
+    def quiet(self) -> Quiet:
+        """For a round over these that is left out while nobody writes."""
+        return Quiet(self._store, self._clock)
 
     async def live(self) -> dict[str, Grant]:
         """Grants that are neither over nor revoked, by id; what is not here ends."""

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from proxy.access import tables
+from proxy.access.quiet import Quiet
 from proxy.access.store import Store
 from proxy.clock import Clock
 
@@ -73,6 +74,10 @@ class Outbox:
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
+
+    def quiet(self) -> Quiet:
+        """For a round over these that is left out while nobody writes."""
+        return Quiet(self._store, self._clock)
 
     async def due(self, sink: str, globs: Sequence[str], limit: int = 50) -> list[Step]:
         """The next steps for `sink`, the oldest first. A sink that was never seen begins with what happens from now on.

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from proxy.access import steps, tables
 from proxy.access.grants import grant_columns, grant_of
 from proxy.access.model import Grant, Stage, Terms, check_step
+from proxy.access.quiet import Quiet
 from proxy.access.store import Emit, Store
 from proxy.clock import Clock
 
@@ -27,6 +28,10 @@ class Stages:
         self._store = store
         self._clock = clock
         self._emit = emit
+
+    def quiet(self) -> Quiet:
+        """For a round over these that is left out while nobody writes."""
+        return Quiet(self._store, self._clock)
 
     async def at(self, *stages: Stage) -> list[Grant]:
         """The grants that are in one of these stages, the oldest first."""

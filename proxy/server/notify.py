@@ -6,13 +6,12 @@ a step that two leaders told has one id. Invariant: what was not told is said lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 import structlog
 
 from proxy.access.outbox import Outbox, Standing, wait_after
-from proxy.access.quiet import Quiet
 from proxy.clock import Clock
 from proxy.config_notify import Notify
 from proxy.server.metrics import NoticeCounts
@@ -34,14 +33,13 @@ class Notifier:
         clock: Clock,
         installation: str,
         counts: NoticeCounts,
-        quiet: Callable[[], Quiet],
     ) -> None:
         self.sinks = sinks
         self._outbox = outbox
         self._clock = clock
         self._installation = installation
         self._counts = counts
-        self._quiet = {name: quiet() for name in sinks}
+        self._quiet = {name: outbox.quiet() for name in sinks}
         self._silent: dict[str, int] = {}
         """How often in a row a sink could not be reached at all."""
         self._resume: dict[str, float] = {}

@@ -16,7 +16,6 @@ import structlog
 
 from proxy import catalog
 from proxy.access import exposure
-from proxy.access.agreements import Agreements
 from proxy.access.grants import Grants
 from proxy.access.hosts import Hosts
 from proxy.access.kills import Kills
@@ -33,8 +32,9 @@ from proxy.session.ephemeral import Keeper, connections
 from proxy.session.holding import Holding
 from proxy.session.judging import Bench
 from proxy.session.refusals import LoginRefused, refusal
-from proxy.session.registry import Registry, Session
+from proxy.session.registry import Registry
 from proxy.session.removal import Removal
+from proxy.session.renewing import Renewing
 from proxy.session.steward import Steward
 from proxy.session.timekeeper import Timekeeper
 from proxy.tasks import spawn
@@ -76,7 +76,7 @@ class Watch:
         removal: Removal,
         timekeeper: Timekeeper,
         holding: Holding,
-        agreements: Agreements,
+        renewing: Renewing,
         notifier: Notifier,
         witnessing: Callable[[bytes | None], Awaitable[None]],
         more: Sequence[Round],
@@ -97,7 +97,7 @@ class Watch:
         self._removal = removal
         self._timekeeper = timekeeper
         self._holding = holding
-        self._agreements = agreements
+        self._renewing = renewing
         self._notifier = notifier
         self._witnessing = witnessing
         self._more = more
@@ -106,8 +106,9 @@ class Watch:
         self._streams = streams
         self._led = False
         self._tasks: list[asyncio.Task[None]] = []
-        self._looked: tuple[tuple[int, ...] | None, int] | None = None
-        """The state's mark, and how many sessions there had been, when it was last asked."""
+        self._quiet = grants.quiet()
+        self._asked_for = -1
+        """How many sessions there had been when the state was last asked about them."""
         self.fault: str | None = None
         """Why the state cannot be read; None while it can."""
         self.catalog_changed: Callable[[str], None] = lambda database: None
@@ -124,7 +125,7 @@ class Watch:
             ("deadlines", GRANTS_EVERY, self._deadlines),
             ("grants", GRANTS_EVERY, self._look_at_state),
             ("policies", EVERY_SECOND, self._policies),
-            ("agreements", AGREEMENTS_EVERY, self._look_at_agreements),
+            ("agreements", AGREEMENTS_EVERY, self._renewing.round),
             ("probe", EVERY_SECOND, self._probe),
             ("checkpoint", CHECKPOINT_EVERY, self._checkpoint),
             ("upkeep", UPKEEP_EVERY, self._keep_up),
@@ -202,8 +203,8 @@ class Watch:
         """Revocations, and orders to end a session: nothing is asked where nobody has written since the last time."""
         if not len(self._registry):
             return
-        mark, added = self._grants.mark(), self._registry.added
-        if mark is not None and (mark, added) == self._looked:
+        quiet, added = self._quiet.holds(), self._registry.added
+        if quiet and added == self._asked_for:
             return
         seen = {session.id for session in self._registry}
         try:
@@ -216,7 +217,8 @@ class Watch:
             self.fault = str(problem)
             return
         self.fault = None
-        self._looked = (mark, added)
+        self._quiet.rest()
+        self._asked_for = added
         self._registry.keep_only(live, seen, await self._why(live))
         for kill in kills:
             log.warning("session_killed", session=kill.session, by=kill.by)
@@ -244,30 +246,6 @@ class Watch:
     async def _policies(self) -> None:
         if self._bench.changed:
             self.reload_policies()
-
-    async def _look_at_agreements(self) -> None:
-        """No acceptance, no statement: a session whose agreement has a new text ends, and the next login signs it."""
-        asked: dict[str, tuple[Session, tuple[str, ...]]] = {}
-        for session in self._registry:
-            with contextlib.suppress(LoginRefused):
-                names = self._bench.agreements(session.grant)
-                if names and not session.signing:
-                    asked[session.id] = (session, names)
-        if not asked:
-            return
-        try:
-            new = await self._agreements.renewed(
-                (s.grant.person, name) for s, names in asked.values() for name in names
-            )
-        except StoreError as problem:
-            log.error("agreements_unavailable", reason=str(problem))
-            return
-        for session, names in asked.values():
-            texts = [new[key] for name in names if (key := (session.grant.person, name)) in new]
-            if texts:
-                titles = ", ".join(text.title for text in texts)
-                log.warning("agreement_renewed", session=session.id, grant=session.grant.id, agreements=titles)
-                session.finish(refusal("agreement", grant=session.grant.id, names=titles), f"not accepted: {titles}")
 
     async def _probe(self) -> None:
         if not self._recorder.healthy():

@@ -60,6 +60,8 @@ class Bench:
         self._pinned: dict[str, Policy] = {}
         self._sound = False
         """Whether every policy file could be read the last time."""
+        self.loads = 0
+        """How often the policy files were read."""
 
     # What the world does
 
@@ -98,6 +100,7 @@ class Bench:
     def reload(self) -> list[Finding]:
         """Read the policy files anew; a broken one's last good revision stays in force."""
         found = self._policies.load()
+        self.loads += 1
         self._sound = not found
         return found
 

@@ -14,7 +14,6 @@ import structlog
 
 from proxy.access.alerts import Alerts
 from proxy.access.model import Grant
-from proxy.access.quiet import Quiet
 from proxy.access.removals import PROOFS, Finding, Removals
 from proxy.access.stages import Stages
 from proxy.clock import Clock
@@ -47,7 +46,6 @@ class Removal:
         alerts: Alerts,
         looks: Looks,
         clock: Clock,
-        quiet: Quiet,
         counted: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._stages = stages
@@ -55,7 +53,7 @@ class Removal:
         self._alerts = alerts
         self._looks = looks
         self._clock = clock
-        self._quiet = quiet
+        self._quiet = stages.quiet()
         self._counted = counted
         self._first: dict[str, float] = {}
         """When a grant was looked at first, here."""

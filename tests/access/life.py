@@ -24,7 +24,6 @@ from proxy.access import tables
 from proxy.access.alerts import Alerts
 from proxy.access.grants import Grants
 from proxy.access.model import Grant
-from proxy.access.quiet import Quiet
 from proxy.access.removals import PROOFS, Finding, Removals
 from proxy.access.requests import Requests
 from proxy.access.reviews import Reviews
@@ -119,7 +118,7 @@ async def live_on(store: Store, clock: Clock, emit: Emit, config: Config, until:
     (grant,) = await grants.list()
     if grant.stage == "ended":
         removals, alerts = Removals(store, clock, emit), Alerts(store, clock, emit)
-        await Removal(stages, removals, alerts, Gone(), clock, Quiet(store, clock)).round()
+        await Removal(stages, removals, alerts, Gone(), clock).round()
     (grant,) = await grants.list()
     if grant.stage == "removed":
         await Reviews(store, clock, emit, GROUPS).sign(grant.id, by=ANN, verdict="fine", note="fine", summary={})

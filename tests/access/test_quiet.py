@@ -117,7 +117,7 @@ class Nothing:
 
 async def test_removal_goes_on_while_something_is_to_be_proven(store: Counted, clock: FakeClock) -> None:
     stages, removals, alerts = Stages(store, clock, told), Removals(store, clock, told), Alerts(store, clock, told)
-    removal = Removal(stages, removals, alerts, Nothing(), clock, Quiet(store, clock))
+    removal = Removal(stages, removals, alerts, Nothing(), clock)
     await removal.round()
     store.since()
     await removal.round()
@@ -137,7 +137,7 @@ async def test_removal_goes_on_while_something_is_to_be_proven(store: Counted, c
 async def test_a_sink_is_not_asked_for_while_nothing_happens(store: Counted, clock: FakeClock) -> None:
     sink = Notify.model_validate({"command": ["false"]})
     counts = NoticeCounts()
-    notifier = Notifier({"ops": sink}, Outbox(store, clock), clock, "0a1b2c3d", counts, lambda: Quiet(store, clock))
+    notifier = Notifier({"ops": sink}, Outbox(store, clock), clock, "0a1b2c3d", counts)
     await notifier.round("ops")
     await notifier.round("ops")
     store.since()

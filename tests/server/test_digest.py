@@ -18,7 +18,6 @@ import structlog.testing
 
 from proxy.access.digests import Digests
 from proxy.access.outbox import Outbox
-from proxy.access.quiet import Quiet
 from proxy.access.store import Store
 from proxy.clock import FakeClock
 from proxy.config_notify import Digest, Notify
@@ -84,7 +83,6 @@ class House:
             self.clock,
             "0a1b2c3d",
             counts,
-            lambda: Quiet(self.store, self.clock),
         )
         for name in shapes:
             await notifier.round(name)

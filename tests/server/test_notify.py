@@ -15,7 +15,6 @@ import structlog.testing
 
 from proxy.access import steps, tables
 from proxy.access.outbox import Outbox
-from proxy.access.quiet import Quiet
 from proxy.access.store import Store
 from proxy.clock import FakeClock
 from proxy.config_notify import Notify
@@ -43,7 +42,7 @@ class Telling:
         self.store, self.clock, self.counts = store, clock, NoticeCounts()
         shapes = {name: Notify.model_validate({"timeout": "3s", **values}) for name, values in sinks.items()}
         self.outbox = Outbox(store, clock)
-        self.notifier = Notifier(shapes, self.outbox, clock, "0a1b2c3d", self.counts, lambda: Quiet(store, clock))
+        self.notifier = Notifier(shapes, self.outbox, clock, "0a1b2c3d", self.counts)
 
     async def round(self) -> None:
         for name in self.notifier.sinks:

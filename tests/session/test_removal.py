@@ -16,7 +16,6 @@ import pytest_asyncio
 from proxy.access.alerts import Alerts
 from proxy.access.grants import Grants
 from proxy.access.model import Grant
-from proxy.access.quiet import Quiet
 from proxy.access.removals import PROOFS, Finding, Removals
 from proxy.access.stages import Stages
 from proxy.access.store import Store, StoreError
@@ -73,7 +72,6 @@ def removal_of(store: Store, clock: FakeClock, told: Told, looks: Scripted) -> R
         Alerts(store, clock, told),
         looks,
         clock,
-        Quiet(store, clock),
     )
 
 
