@@ -72,8 +72,8 @@ class Relay:
         )
         self.talk.stop = self._stop
         self.talk.recorded = self._recorded
-        self._gate = Gate(self.talk, forward=upstream.write, reply=client.write, bounds=bounds, pause=self._wait)
         self._results = Results(self.talk, to_client=client.write)
+        self._gate = Gate(self.talk, forward=upstream.write, reply=self._results.tell, bounds=bounds, pause=self._wait)
 
     @property
     def busy(self) -> bool:

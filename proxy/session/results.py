@@ -60,7 +60,7 @@ ASIDE: Final = bytes(
 class Results:
     """The upstream's lane of one session."""
 
-    __slots__ = ("_dropping", "_muted", "_rest", "_row", "_shown", "_tail", "_talk", "_to_client", "fatal")
+    __slots__ = ("_dropping", "_later", "_muted", "_rest", "_row", "_shown", "_tail", "_talk", "_to_client", "fatal")
 
     def __init__(self, talk: Talk, *, to_client: Callable[[bytes], None]) -> None:
         self._talk = talk
@@ -73,6 +73,8 @@ class Results:
         """Where that message is a row that is recorded: its statement and its number in the result."""
         self._dropping = False
         """Whether those bytes are thrown away instead."""
+        self._later = b""
+        """Words of daypass's own that wait for the end of that message."""
         self._muted = False
         """True after a limit has ended a statement, until the upstream says that it is ready."""
         self.fatal: upstream.Report | None = None
@@ -82,6 +84,13 @@ class Results:
     def between(self) -> bool:
         """True when everything passed on so far ends with a whole message, so that another may follow."""
         return self._rest == 0
+
+    def tell(self, words: bytes) -> None:
+        """Whole messages of daypass's own for the client, behind the one that is on its way."""
+        if self._rest:
+            self._later += words
+        else:
+            self._to_client(words)
 
     def data(self, data: bytes) -> None:
         """Take what the upstream sent. Raises ProtocolViolation when it makes no sense, RecordError as usual."""
@@ -387,6 +396,8 @@ class Results:
         parts.append(b"" if self._dropping else data if step == len(data) else data[:step])
         if not self._rest:
             self._dropping = False
+            parts.append(self._later)
+            self._later = b""
             if self._talk.ledger.held:
                 parts.append(self._talk.ledger.released())
         return step

@@ -33,6 +33,22 @@ def test_replies_may_arrive_in_any_pieces(make_play: Callable[..., Playbook], cu
     assert [o for o in play.outcomes() if o[2] is None] == [(1, 20, None, "SELECT 20"), (3, 2, None, "SELECT 2")]
 
 
+@pytest.mark.parametrize("before", [b"", select(1)], ids=["idle", "after an answer"])
+def test_a_refusal_waits_for_the_end_of_a_long_notice(play: Playbook, before: bytes) -> None:
+    if before:
+        play.client(build.query(b"select 1"))
+    notice = build.notice(text="x" * 200_000)
+    play.upstream(before + notice[:100_000])
+    play.client(build.query(b"delete from orders"), build.query(b"select 1"))
+    play.upstream(notice[100_000:150_000])
+    assert b"42501" not in play.to_client.data
+    play.upstream(notice[150_000:] + select(1))
+    heard = play.client_heard()
+    found = next(number for number, word in enumerate(heard) if word.startswith("Notice"))
+    assert heard[found + 1 : found + 4] == ["ERROR 42501", "Ready I", "RowDescription"]
+    assert play.upstream_heard()[-1:] == ["Query select 1"]
+
+
 @given(st.floats(0, 1e6, allow_nan=False))
 def test_milliseconds_are_those_of_round(seconds: float) -> None:
     found = milliseconds(seconds)
