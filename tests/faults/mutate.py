@@ -70,7 +70,8 @@ def _true(bench: Bench, chance: random.Random) -> None:
     bench.check()
     blind = bench.observe and _blind_copy(alone, data)
     # A statement inside of COPY data ends the session at the server too; daypass says it first.
-    if bench.relay.ended and not (bench.relay._gate.terminated or bench.backend.closed or alone.closed):
+    into_copy = bench.backend.copying and bench.relay.reason == "protocol"
+    if bench.relay.ended and not (bench.relay._gate.terminated or bench.backend.closed or alone.closed or into_copy):
         raise Broken(f"a good conversation was ended: {bench.relay.reason}")
     if bench.observe and not bench.relay.talk.refused and not blind:
         said = alone.said

@@ -63,7 +63,8 @@ def test_what_a_full_disk_cannot_record_is_not_sent(make_house: Callable[..., Ho
         assert fatal(messages)[0] == "58030"
         assert raw.rest() == b""
     ran = executed(house, "as full_disk")
-    assert len(ran) == last + 1
+    # The write that fails may also be that of the outcome of one that was recorded and sent.
+    assert last + 1 <= len(ran) <= last + 2
     assert not set(ran) - recorded_texts(house), "nothing unrecorded was sent"
     for _ in until(3):
         if house.http("/readyz")[0] == 503:
