@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from proxy.policy.judgement import Statement
 from proxy.session.answers import Answers
-from proxy.session.names import NAME_BYTES, Change
+from proxy.session.names import NAME_BYTES, NAMING, Change
 from proxy.session.refusals import Refusal, refusal
 from proxy.session.talk import Talk
 
@@ -18,7 +18,14 @@ def follow(statement: Statement, talk: Talk, answers: Answers) -> tuple[Refusal 
     names = talk.names
     if statement.kind == "execute":
         name = statement.name or ""
-        return answers.usable(names.statements.get(name.encode()[:NAME_BYTES]), name, wait=False), []
+        prepared = names.statements.get(name.encode()[:NAME_BYTES])
+        named = prepared.statement if prepared is not None else None
+        if named is not None and named.kind in NAMING:
+            # Parse takes what PREPARE does not: an EXECUTE of an EXECUTE would run what nobody has looked at here.
+            if not talk.observe:
+                return refusal("nested name", name=name, kind=named.kind.upper()), []
+            return None, names.follow(named, talk.judge)
+        return answers.usable(prepared, name, wait=False), []
     if statement.kind in ("prepare", "declare"):
         if talk.observe:
             names.make_room(len(statement.sql))

@@ -147,6 +147,12 @@ TABLE: Final[dict[str, Kind]] = {
         "daypass: too many prepared statements and portals in one session",
         "close those that are no longer needed, or run DEALLOCATE ALL",
     ),
+    "nested name": Kind(
+        "0A000",
+        "ERROR",
+        "daypass: EXECUTE of {name} is not available, as {name} is itself a statement about names ({kind})",
+        "send that statement itself",
+    ),
     # In Postgres's own words and with its routine: drivers know these and prepare again by themselves.
     "stale": Kind(
         "0A000",

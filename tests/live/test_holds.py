@@ -134,6 +134,14 @@ def test_a_no_leaves_the_session(house: House) -> None:
     asking.conn.close()
 
 
+def test_an_execute_of_an_execute_is_no_way_around(house: House) -> None:
+    with psycopg.connect(house.dsn(house.grant()), autocommit=True) as conn:
+        conn.pgconn.prepare(b"c", SQL.encode())
+        conn.pgconn.prepare(b"b", b"execute c")
+        with pytest.raises(psycopg.errors.FeatureNotSupported, match=r"is itself a statement about names \(EXECUTE\)"):
+            conn.execute("execute b")
+
+
 def test_ctrl_c_while_it_waits(house: House) -> None:
     asking = Asking(house)
     (hold,) = waiting(house)
