@@ -110,6 +110,9 @@ class NodeLog(SharedLog):
 
     def _append(self, events: Sequence[tuple[datetime, Event]], at: datetime) -> chain.Head:
         self._renew_signer()
+        if os.fstat(self._fd).st_size == 0:
+            # The very first line alone: only with one line may a death have left no `node.head`.
+            super()._append((), at)
         return super()._append(events, at)
 
     def _renew_signer(self) -> None:
