@@ -130,9 +130,11 @@ class Examiner:
 
     def _expired(self, id_: str, named: Named, path: Path | None) -> Checked:
         """Deleted on purpose; until the file is really gone, it has to be the one that the log says."""
-        entry, seal = named.expired, named.stored or named.seal
+        entry = named.expired
+        # Also as it was sealed where it is stored: who packed it may have died before it lay there.
+        sealed = {one.sha256 for one in (named.seal, named.stored) if one is not None}
         findings = []
-        if entry is not None and seal is not None and entry.sha256 != seal.sha256:
+        if entry is not None and sealed and entry.sha256 not in sealed:
             text = "the node log deleted other bytes than it had sealed"
             findings.append(Finding("changed", entry.file, None, text))
         if entry is not None and path is not None and _measure(path) != (entry.bytes, entry.sha256):

@@ -113,6 +113,20 @@ def test_a_death_between_tombstone_and_file(tmp_path: Path) -> None:
     assert verify(tmp_path).ok
 
 
+def test_deleted_after_a_death_in_the_middle_of_packing(tmp_path: Path) -> None:
+    """The log says `stored`, and the plain file is what lies there: it may be deleted as it was sealed."""
+    (one,) = sealed(tmp_path, "s-1")
+    data = one.read_bytes()
+    Packer(tmp_path, Form(), lambda: after(1)).round()
+    packed = one.with_name("s-1.jsonl.zst")
+    packed.rename(packed.with_name(f"{packed.name}.new"))
+    one.write_bytes(data)
+    assert verify(tmp_path).ok
+    assert prune(tmp_path) == (["s-1"], [])
+    assert kinds(tmp_path) == []
+    assert states(tmp_path) == {"s-1": "expired", "node": "open"}
+
+
 def test_a_tombstone_for_a_held_recording_is_found(tmp_path: Path) -> None:
     """By the key's holder, around the command: the log says so itself."""
     one, _ = sealed(tmp_path, "s-1", "s-2")
