@@ -46,7 +46,7 @@ def test_what_is_old_goes_and_is_not_missing(tmp_path: Path, packed: bool) -> No
     assert list(one.parent.iterdir()) == []
     assert states(tmp_path) == {"s-1": "expired", "s-2": "expired", "node": "open"}
     assert verify(tmp_path).ok
-    assert [session.state for session in index.sessions(tmp_path)] == ["expired", "expired"]
+    assert [(one.state, one.grant) for one in index.sessions(tmp_path)] == [("expired", "g-7k3m9x2q")] * 2
     tombstone = retention.read(tmp_path).expired["s-1"]
     assert (tombstone.why, tombstone.by, tombstone.grant) == ("90 days", "ops", "g-7k3m9x2q")
     assert prune(tmp_path, days=200) == ([], [])
