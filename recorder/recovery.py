@@ -154,5 +154,9 @@ def _note(fd: int, path: Path, tail: chain.Tail, at: datetime, completed: int) -
 
 
 def _adoptable(path: Path) -> bool:
-    with path.open("rb") as file:
+    try:
+        file = path.open("rb")
+    except (FileNotFoundError, IsADirectoryError):  # verify reports it
+        return False
+    with file:
         return sum(1 for _ in zip(range(ADOPTABLE + 1), file, strict=False)) <= ADOPTABLE
