@@ -80,7 +80,7 @@ class Examiner:
             return self.copies[id_]
         files = [named.stored.file] if named.stored is not None else []
         paths = (self.directory / file for file in [*files, named.file] if file)
-        return next((path for path in paths if path.exists()), None)
+        return next((path for path in paths if path.is_file()), None)
 
     def _plain(self, id_: str, named: Named, path: Path, file: str, seen: Walk | None) -> Checked:
         seen = seen or broad.read(path, file, wanted={head.seq for head in named.heads})
@@ -130,9 +130,11 @@ class Examiner:
 
     def _expired(self, id_: str, named: Named, path: Path | None) -> Checked:
         """Deleted on purpose; until the file is really gone, it has to be the one that the log says."""
-        entry, seal = named.expired, named.stored or named.seal
+        entry = named.expired
+        # Also as it was sealed where it is stored: who packed it may have died before it lay there.
+        sealed = {one.sha256 for one in (named.seal, named.stored) if one is not None}
         findings = []
-        if entry is not None and seal is not None and entry.sha256 != seal.sha256:
+        if entry is not None and sealed and entry.sha256 not in sealed:
             text = "the node log deleted other bytes than it had sealed"
             findings.append(Finding("changed", entry.file, None, text))
         if entry is not None and path is not None and _measure(path) != (entry.bytes, entry.sha256):
@@ -147,7 +149,11 @@ class Examiner:
         if stored.suffix(file) != stored.PLAIN:
             found = Finding("unlisted", file, None, "the node log does not name this file")
             return Checked(id_, file, "damaged", None, (found,))
-        seen = walk(self.directory / file, file)
+        try:
+            seen = walk(self.directory / file, file)
+        except (FileNotFoundError, IsADirectoryError):  # or a link to nowhere
+            found = Finding("unlisted", file, None, "the node log does not name this, and it is no file")
+            return Checked(id_, file, "damaged", None, (found,))
         findings = list(seen.findings)
         if seen.lines > ADOPTABLE or id_ in self.view.recordings:
             findings.append(Finding("unlisted", file, None, "the node log does not name this file"))

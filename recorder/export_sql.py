@@ -1,14 +1,17 @@
 """A psql script: what was asked, in order, to be run again against a test copy.
 
-Only what Postgres took is run; what was refused, failed, or has no outcome stands in comments. A statement that
-Postgres took means to psql what it meant to Postgres (psql cuts text as the server does), so none can hold a command to
-psql. Invariant: nothing that a client sent gets out of a comment, and no value out of its literal.
+Only what Postgres took is run; what was refused, failed, or has no outcome stands in comments. psql cuts text as the
+server does, but takes `:name` for a variable of its own and a backslash for a command: a text with these is handed to
+the server as a value (`\\gexec`). Invariant: nothing that a client sent gets out of a comment, no value out of its
+literal, and nothing of either is an order to psql.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -21,7 +24,10 @@ from recorder.stored import Identity
 _LINE_ENDS: Final = re.compile(r"\r\n|\r|\n")
 _PREPARABLE: Final = re.compile(r"\s*(?:select|with|values|insert|update|delete|merge|table)\b", re.IGNORECASE)
 _ENDS: Final = re.compile(r"\s*(?:commit|end)\b", re.IGNORECASE)
+_COPY_IN: Final = re.compile(r"\bfrom(?:\s|/\*.*?\*/|--[^\n]*\n)*(?:stdin|stdout)\b", re.IGNORECASE | re.DOTALL)
 _PARAMETER: Final = re.compile(r"\$\d")
+# psql's variables hold what others have said: :LAST_ERROR_MESSAGE can bring a command in, which psql would then run.
+_PSQL: Final = re.compile(r"\\|:(?:['\"]?[^\W\d]|\{\?)")
 
 
 class _Unwritable(Exception):
@@ -35,17 +41,21 @@ def write(path: Path, out: TextIO, keys: Sequence[Identity] = ()) -> None:
         if isinstance(one, Exchange):
             script.statement(one)
         elif isinstance(one.event, SessionStart):
-            script.head(one.event, f"{one.at:%Y-%m-%d %H:%M:%S} UTC")
+            script.head(one.event, one.at)
 
 
 class _Script:
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._prepared: dict[str, str] = {}
+        self._names = "daypass"
 
-    def head(self, start: SessionStart, at: str) -> None:
+    def head(self, start: SessionStart, at: datetime) -> None:
         """Whose session it was, and how to run it."""
-        self._say(f"session {start.session}: {start.person} ({start.vendor}) on {start.database}, {at}")
+        # A client that could tell the names would prepare something else under them.
+        self._names = f"daypass_{hashlib.sha256(f'{start.session} {at.isoformat()}'.encode()).hexdigest()[:8]}"
+        when = f"{at:%Y-%m-%d %H:%M:%S} UTC"
+        self._say(f"session {start.session}: {start.person} ({start.vendor}) on {start.database}, {when}")
         self._say("Run it against a test copy: psql -X -f THIS postgresql://…/copy")
         if start.literals != "keep":
             self._say(f"Literals were not kept ({start.literals}): statements with constants do not run as they stand.")
@@ -81,8 +91,8 @@ class _Script:
             values = ", ".join(literal(value) for value in params)
             name = self._prepared.get(sql)
             if name is None:
-                name = self._prepared[sql] = f"daypass_{len(self._prepared) + 1}"
-                self._out.write(f"prepare {name} as {_ended(sql)}\n")
+                name = self._prepared[sql] = f"{self._names}_{len(self._prepared) + 1}"
+                self._out.write(f"{_ended(f'prepare {name} as {sql}')}\n")
             self._out.write(f"execute {name}({values});\n\n")
 
     def _say(self, text: str) -> None:
@@ -105,6 +115,8 @@ def _why_not(one: Exchange) -> str | None:
         return "was not sent"
     if not said.sql:
         return "its text was not kept"
+    if (outcome.tag or "").startswith("COPY") and _COPY_IN.search(said.sql):
+        return "its data was not recorded: psql would take the rest of this script for it"
     return "is a function call of the protocol" if said.protocol == "function" else None
 
 
@@ -114,8 +126,14 @@ def visible_lines(sql: str) -> str:
 
 
 def _ended(sql: str) -> str:
-    """The statement with its semicolon, also where it ends in a comment."""
+    """The statement with its semicolon, also where it ends in a comment; where psql would read it in its own way, as a
+    value that the server gives back to be run."""
     text = sql.rstrip()
+    if _PSQL.search(text.replace("::", "  ")):
+        tag = "daypass"
+        while f"${tag}" in text:
+            tag += "_"
+        return f"select ${tag}${text}${tag}$ \\gexec"
     if "--" in text.rsplit("\n", 1)[-1]:
         return f"{text}\n;"
     return text if text.endswith(";") else f"{text};"

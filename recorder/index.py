@@ -76,6 +76,8 @@ def sessions(directory: Path) -> list[Session]:
     log = nodelog.Follower(directory / files.NODE)
     states: dict[str, str] = {}
     about: dict[str, Stored] = {}
+    expired: dict[str, str] = {}
+    """The grants of what was deleted, as far as its tombstone knows them."""
 
     def read_log() -> None:
         for entry in log.news() if (directory / files.NODE).exists() else ():
@@ -86,7 +88,7 @@ def sessions(directory: Path) -> list[Session]:
             elif isinstance(entry, Stored):
                 about[entry.id] = entry
             elif isinstance(entry, Expired):
-                states[entry.id] = "expired"
+                states[entry.id], expired[entry.id] = "expired", entry.grant
 
     read_log()
     left = {id_: files.held(directory / file) for id_, file in found.items() if id_ not in states}
@@ -95,7 +97,7 @@ def sessions(directory: Path) -> list[Session]:
     listed = [
         _told(directory, about[id_], file, states.get(id_, "sealed"))
         if id_ in about
-        else _session(directory, id_, file, states.get(id_, "open"))
+        else _session(directory, id_, file, states.get(id_, "open"), grant=expired.get(id_))
         for id_, file in found.items()
     ]
     return sorted(listed, key=lambda session: (str(session.started_at or ""), session.session))
@@ -113,7 +115,7 @@ def find(directory: Path, wanted: str) -> Session:
     raise NotFoundError(f"no recording {wanted!r} in {directory} ({len(everything)} recordings)")
 
 
-def _session(directory: Path, id_: str, file: str, state: str) -> Session:
+def _session(directory: Path, id_: str, file: str, state: str, *, grant: str | None = None) -> Session:
     path = directory / file
     start, last, end = None, None, None
     try:
@@ -130,7 +132,7 @@ def _session(directory: Path, id_: str, file: str, state: str) -> Session:
         return _told(directory, Stored(**_NOTHING, id=id_, file=file, was=file), file, state)
     return Session(
         session=id_,
-        grant=start.grant if start else None,
+        grant=start.grant if start else grant or None,
         person=start.person if start else None,
         vendor=start.vendor if start else None,
         database=start.database if start else None,

@@ -55,6 +55,8 @@ class NodeLog(SharedLog):
         self._head_file = directory / files.HEAD
         self._head_fd = -1
         self._directory = directory
+        self._successor: Signer | None = None
+        """Who signs from the second of the next lines on."""
         try:
             with files.locked(self._fd, self.path):
                 fresh = os.fstat(self._fd).st_size == 0 and not self._head_file.exists()
@@ -79,16 +81,27 @@ class NodeLog(SharedLog):
         with files.locked(self._fd, self.path):
             try:
                 self._renew_signer()
+                super()._append((), at)  # what there is to say of before, the old key says
                 fresh = rotation.prepare(self._directory)
-                super()._append([(at, KeyRotated(public=fresh.public.public_bytes_raw().hex(), by=by))], at)
-                self._signer = fresh
-                super()._append([(at, self._start())], at)
+                self._hand_over(fresh, at, by)
                 rotation.finish(self._directory)
                 self._key_mark = rotation.mark(self._directory)
             except OSError as cause:
                 self._size = -1
                 raise files.record_error("rotate the key in", self._directory / "keys", cause) from cause
         return self._signer.fingerprint
+
+    def _hand_over(self, fresh: Signer, at: datetime, by: str) -> None:
+        """Both lines in one write: a log that names a key which has signed nothing looks like one of another key."""
+        old, self._successor = self._signer, fresh
+        public = fresh.public.public_bytes_raw().hex()
+        try:
+            super()._append(
+                [(at, KeyRotated(public=public, by=by)), (at, NodeStart(pid=os.getpid(), public=public))], at
+            )
+        except BaseException:
+            self._signer, self._successor = old, None
+            raise
 
     @property
     def fingerprint(self) -> str:
@@ -110,6 +123,9 @@ class NodeLog(SharedLog):
 
     def _append(self, events: Sequence[tuple[datetime, Event]], at: datetime) -> chain.Head:
         self._renew_signer()
+        if os.fstat(self._fd).st_size == 0:
+            # The very first line alone: only with one line may a death have left no `node.head`.
+            super()._append((), at)
         return super()._append(events, at)
 
     def _renew_signer(self) -> None:
@@ -124,7 +140,10 @@ class NodeLog(SharedLog):
         return NodeStart(pid=os.getpid(), public=self._signer.public.public_bytes_raw().hex())
 
     def _finish(self, line: bytes) -> bytes:
-        return self._signer.sign(line)
+        signed = self._signer.sign(line)
+        if self._successor is not None:
+            self._signer, self._successor = self._successor, None
+        return signed
 
     def _missing(self, head: chain.Head) -> list[Event]:
         found: list[Event] = []

@@ -135,6 +135,8 @@ class _Reader:
     def _entry(self, number: int, entry: NodeEntry | None, at: str) -> None:
         if isinstance(entry, Opened):
             named = self._named(entry.id, entry.file, number)
+            if named.file != entry.file:  # what is sealed under it would stand for the other
+                self._note("added", number, f"names {entry.id} a second time, in another file ({entry.file})")
             if entry.first != chain.GENESIS:
                 named.heads.append(At(entry.id, 1, entry.first))
         elif isinstance(entry, Checkpoint):

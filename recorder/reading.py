@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Annotated, BinaryIO, NamedTuple
 
 import msgspec
 
@@ -19,7 +19,7 @@ from recorder import stored
 from recorder.stored import Identity
 
 _BLOCK = 1 << 16
-_HEAD = re.compile(rb'\{"seq":(\d+),"at":"([^"\\]+)","prev":"[^"\\]*","event":"([^"\\]+)"')
+_HEAD = re.compile(rb'\{"seq":(\d{1,18}),"at":"([^"\\]+)","prev":"[^"\\]*","event":"([^"\\]+)"')
 _LINK = b'","event":"","prev":"'
 _LONGEST = 16
 """The bytes in which the name of an event ends, as a rule."""
@@ -38,8 +38,12 @@ class Head(NamedTuple):
         return datetime.fromisoformat(self.at)
 
 
+Number = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""As much as every reader can hold, such as SQLite."""
+
+
 class _Head(msgspec.Struct, frozen=True):
-    seq: int
+    seq: Number
     at: datetime
     event: str
 

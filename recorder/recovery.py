@@ -57,12 +57,13 @@ class Strays:
     def first(self) -> list[Finished]:
         """Finish every recording of a dead writer, also those that died before the log named them. RecordError."""
         try:
-            known = {entry.file for entry in self._log.news() if isinstance(entry, Opened)}
+            # By id, too: the beginning of a sealed recording, put elsewhere, must not be sealed in its place.
+            known = {entry.id for entry in self._log.news() if isinstance(entry, Opened)}
         except OSError as cause:
             raise files.record_error("read", self._node.path, cause) from cause
         for file in files.session_files(self._directory):
             session = Path(file).stem
-            if file in known or session in self._log.unsealed or not _adoptable(self._directory / file):
+            if session in known or not _adoptable(self._directory / file):
                 continue  # a longer file that the log does not know was put there by another hand: verify reports it
             if not files.held(self._directory / file):
                 self._node.append([(self._now(), Opened(id=session, file=file, first=chain.GENESIS))])
@@ -153,5 +154,9 @@ def _note(fd: int, path: Path, tail: chain.Tail, at: datetime, completed: int) -
 
 
 def _adoptable(path: Path) -> bool:
-    with path.open("rb") as file:
+    try:
+        file = path.open("rb")
+    except (FileNotFoundError, IsADirectoryError):  # verify reports it
+        return False
+    with file:
         return sum(1 for _ in zip(range(ADOPTABLE + 1), file, strict=False)) <= ADOPTABLE

@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from recorder import reading, search_store, stored
+from recorder.reading import Number
 from recorder.search_store import SearchIndexError
 from recorder.search_words import Of, Said, Words, powers
 from recorder.stored import BrokenError, Identity, SealedError
@@ -40,9 +41,9 @@ Progress = Callable[[int, int], None]
 
 
 class _Result(msgspec.Struct, frozen=True, gc=False):
-    n: int
-    rows: int = 0
-    bytes: int = 0
+    n: Number
+    rows: Number = 0
+    bytes: Number = 0
     ms: float = 0.0
     sqlstate: str | None = None
 
@@ -241,7 +242,7 @@ class Feed:
         for _, raw in reading.lines(path, keys=self._keys):
             try:
                 start = _start.decode(raw)
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, UnicodeDecodeError):
                 start = _Start()
             return Of(session, start.person, start.vendor, start.grant, start.database)
         return None  # not one whole line yet

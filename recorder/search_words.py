@@ -15,6 +15,8 @@ from typing import Any
 
 import msgspec
 
+from recorder.reading import Number
+
 _TERM = re.compile(r'(?:[^\s"():]+:)?"(?:[^"]|"")*"|[^\s"()]+|[()]')
 _PLAIN = re.compile(r"[\w$.\-/@%'=<>#!?;~&|\[\]\\]+")
 _BARE = re.compile(r"\w+")
@@ -25,7 +27,7 @@ MOST = 10_000
 class Said(msgspec.Struct, frozen=True, gc=False):
     """What the index wants of a `statement`."""
 
-    n: int
+    n: Number
     sql: str
     verdict: str
     params: list[Any] | None = None
@@ -121,6 +123,8 @@ def forms(name: str) -> tuple[str, ...]:
 def spelled(query: str) -> str:
     """The query as the index reads it: a word with dots, dashes and the like is put in quotes; operators, quoted text
     and everything else stays. ValueError for a bracket without its other half: a query stands in brackets of ours."""
+    if "\0" in query or query != query.encode("utf-8", "replace").decode():
+        raise ValueError("it holds a character that no text has")
     depth, terms = 0, _TERM.findall(query)
     for term in terms:
         depth += (term == "(") - (term == ")")

@@ -133,7 +133,7 @@ def _size(directory: Path) -> int:
 def _checkpoints(directory: Path, view: NodeView, given: list[Given]) -> list[Finding]:
     findings = heads.check(given, view.leaves, view.keys)
     newest = treelog.CHECKPOINT
-    if view.origin is not None and not (directory / newest).exists():
+    if view.origin is not None and not (directory / newest).is_file():
         findings.append(Finding("missing", newest, None, "the newest checkpoint of the node log is gone"))
     return findings
 

@@ -29,6 +29,7 @@ from recorder.evidence_page import page_of
 from recorder.files import RecordError
 from recorder.index import Session
 from recorder.prove import ProofError
+from recorder.scene import visible
 from recorder.seal import KeyFileError, Signer
 from recorder.treelog import TreeLog
 
@@ -106,7 +107,8 @@ def verify_command(
         fields([("key", f"{found.key} ({source})")])(console)
         for what, holds, more in found.steps:
             mark = styled("✓", "green") if holds else styled("✗", "bold red")
-            console.print(mark, Text(what + (f" ({more})" if more else "")), soft_wrap=True)
+            # Names of files and much else are what the maker of the archive wrote.
+            console.print(mark, Text(visible(what + (f" ({more})" if more else ""))), soft_wrap=True)
         console.print(styled("It holds.", "bold green") if found.ok else styled("It does not hold.", "bold red"))
 
     emit(found.to_dict(), output, table)
@@ -115,7 +117,11 @@ def verify_command(
 
 def _write(file: Path, folder: Path, found: Dossier, grant: str, now: datetime, by: str) -> Manifest:
     left_out: dict[str, str] = {}
-    sessions = [one for one in index.sessions(folder) if one.grant == grant]
+    everything = index.sessions(folder)
+    sessions = [one for one in everything if one.grant == grant]
+    for one in everything:
+        if one.grant is None and one.state in ("damaged", "expired"):
+            left_out[one.session] = "its recording is gone or cannot be read: nobody can say which grant it was of"
     recordings = [item for one in sessions if (item := _recording(folder, one, left_out)) is not None]
     texts = {f"access/{name}.json": _json(part) for name, part in found.parts.items()}
     texts["access/steps.jsonl"] = _steps(folder, grant, found.grant.get("request"))

@@ -55,19 +55,20 @@ class NatsSink:
         self._timeout = timeout
         # The library upgrades its connection in a way that asyncio remarks on, at the end of each.
         logging.getLogger("asyncio").addFilter(_no_remark)
-        self._doubtful = True
-        """The stream may have what we do not know of: the process before us, or an acknowledgement that was lost."""
+        self._sure: frozenset[str] = frozenset()
+        """The recordings of which we know what the stream has. Of others it may have more than we know: of the process
+        before us, or since an acknowledgement was lost."""
 
     def take(self, items: Sequence[Item]) -> None:
         """A `courier.Take`."""
         import nats.errors  # noqa: PLC0415  (only where there is such a sink)
         import nats.js.errors  # noqa: PLC0415
 
-        doubtful, self._doubtful = self._doubtful, True
+        sure, self._sure = self._sure, frozenset()
         secret: str | None = None
         try:
             secret = self._secret()
-            asyncio.run(self._deliver(items, secret, doubtful))
+            asyncio.run(self._deliver(items, secret, sure))
         except nats.js.errors.NoStreamResponseError:
             subject = f"{self._to.subject}.>"
             hint = f"nats stream add {self._to.stream} --subjects '{subject}'"
@@ -76,9 +77,10 @@ class NatsSink:
             raise NotTaken("an event is larger than the server takes: raise its max_payload") from None
         except (nats.errors.Error, OSError, TimeoutError, ValueError) as problem:
             raise NotTaken(_safe(self._why(problem), secret)) from None
-        self._doubtful = False
+        ended = {item.recording for item in items if item.event == "session.end"}
+        self._sure = (sure | {item.recording for item in items}) - ended
 
-    async def _deliver(self, items: Sequence[Item], secret: str | None, doubtful: bool) -> None:
+    async def _deliver(self, items: Sequence[Item], secret: str | None, sure: frozenset[str]) -> None:
         client = await self._connect(secret)
         try:
             stream = client.jetstream(timeout=self._timeout)
@@ -86,7 +88,7 @@ class NatsSink:
             for item in items:
                 groups.setdefault(item.recording, []).append(item)
             ends = await asyncio.gather(
-                *(self._publish(stream, name, group, doubtful) for name, group in groups.items()),
+                *(self._publish(stream, name, group, doubtful=name not in sure) for name, group in groups.items()),
                 return_exceptions=True,
             )
             for end in ends:
@@ -95,7 +97,7 @@ class NatsSink:
         finally:
             await _end(client)
 
-    async def _publish(self, stream: JetStreamContext, recording: str, items: list[Item], doubtful: bool) -> None:
+    async def _publish(self, stream: JetStreamContext, recording: str, items: list[Item], *, doubtful: bool) -> None:
         subject = f"{self._to.subject}.{self._installation}.{recording}"
         ids = [self.id(item) for item in items]
         known = await self._last(stream, subject) if doubtful else None

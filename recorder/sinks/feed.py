@@ -62,7 +62,7 @@ class Feed:
             return
         with log.open("rb") as lines:
             size = _settled(lines.fileno(), sync=False)
-            if size < cursor.node:  # another log: rather twice than not at all
+            if not _ends_line(lines.fileno(), cursor.node):  # another log: rather twice than not at all
                 cursor.node = 0
             for at, raw in reading.lines_of(lines, cursor.node):
                 if at >= size:
@@ -101,7 +101,7 @@ class Feed:
             return
         with file.open("rb") as lines:
             size = _settled(lines.fileno(), sync=self._sync)
-            if size < self.cursor.installation:
+            if not _ends_line(lines.fileno(), self.cursor.installation):
                 self.cursor.installation = 0
             if size == self.cursor.installation:
                 return
@@ -140,6 +140,8 @@ class Feed:
             return
         with file:
             size = os.fstat(file.fileno()).st_size
+            if not _ends_line(file.fileno(), place.at):
+                place.at = 0
             if size > place.at and self._sync:
                 os.fdatasync(file.fileno())
             for at, raw in reading.lines_of(file, place.at):
@@ -187,6 +189,12 @@ def _settled(fd: int, *, sync: bool) -> int:
     if sync:
         os.fdatasync(fd)
     return size
+
+
+def _ends_line(fd: int, place: int) -> bool:
+    """Whether a line ends before byte `place`: else the cursor is of another file, such as one that was put back from a
+    backup and has grown again. OSError."""
+    return place == 0 or os.pread(fd, 1, place - 1) == b"\n"
 
 
 def _size(file: Path) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from recorder import pack, stored
 from recorder.entries import NodeEntry, Seal, Stored
 from recorder.sinks.cursor import Place
 from recorder.sinks.feed import Feed, Item
@@ -38,7 +39,9 @@ class PlainParcels(Feed):
                 continue
             path = self._directory / place.file
             if not path.exists():
-                self._skip(id_, "is gone")
+                # The log says `stored` before the file has its name: it has it soon, or when its packer is back.
+                if not stored.locate(path).exists() and not path.with_name(path.name + pack.NEW).exists():
+                    self._skip(id_, "is gone")
                 continue
             del self.cursor.open[id_]
             yield Parcel(f"{id_}:file", id_, 0, "", "file", b"", path, place.file, place.end)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import zipfile
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from recorder import retention
+from recorder.journal import Recorder
 from tests.cli.test_grant import answer, create, run
+from tests.recorder.support import START, Ticker, end, start
 
 
 @pytest.fixture
@@ -51,6 +55,35 @@ def test_what_does_not_hold_exits_1(house: Path) -> None:
     done = run(house, "evidence", "verify", str(changed), "-o", "table")
     assert done.exit_code == 1
     assert "It does not hold" in done.stdout
+
+
+def test_a_name_in_it_does_not_play_with_the_terminal(house: Path) -> None:
+    made = answer(create(house))["grant"]
+    file = house / "out.zip"
+    answer(run(house, "evidence", "export", made, "--to", str(file)))
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("\x1b[2J\x1b[HIt holds.", b"")
+    done = run(house, "evidence", "verify", str(file), "-o", "table")
+    assert done.exit_code == 1
+    assert "\x1b" not in done.stdout
+    assert "\\x1b[2J" in done.stdout
+
+
+def test_what_is_gone_is_named(house: Path) -> None:
+    """Also where the log does not know any more whose it was: somebody may have removed it on purpose."""
+    made = answer(create(house))["grant"]
+    recorder = Recorder(house / "recordings", now=Ticker())
+    for name in ("s-deleted", "s-removed"):
+        recording = recorder.open(name, start(name, grant=made))
+        recording.close(end())
+    recorder.close()
+    other = house / "recordings" / "2026" / "11" / "s-removed.jsonl"
+    other.unlink()
+    retention.prune(house / "recordings", lambda: START + timedelta(days=9), 1.0, why="old", by="ops")
+    file = house / "out.zip"
+    told = answer(run(house, "evidence", "export", made, "--to", str(file)))
+    assert "deleted" in told["left_out"]["s-deleted"]
+    assert "is gone" in told["left_out"]["s-removed"]
 
 
 @pytest.mark.parametrize("wanted", ["g-nothing0", "x"])

@@ -45,6 +45,8 @@ RAN: list[tuple[str, list[Any] | None, str]] = [
     ("select $1::text[]", [['a"b', "c\\d", "e,f"]], '{"a\\"b","c\\\\d","e,f"}'),
     ("select $1::bool", [True], "t"),
     ("select 'seven' as \":x\"", None, "seven"),
+    ("select '{\"a\":\"b\"}'::json->>'a', '\\x41'::bytea -- $daypass", None, "b|\\x41"),
+    ("select (array[1, 2])[1:user_] from (select 1 as user_) s where $1::text = 'a:b'", ["a:b"], "{1}"),
 ]
 
 
@@ -95,6 +97,41 @@ def test_a_transaction_that_had_failed_is_rolled_back_again(tmp_path: Path, pg: 
     assert (ran.stderr, [x for x in ran.stdout.split() if x in ("t", "after")]) == ("", ["t", "after"])
 
 
+def test_variables_of_psql_stand_for_nothing(tmp_path: Path, pg: PostgresServer, shop: str) -> None:
+    """One of them holds the last error's message: what the client wrote into it would be a command to psql."""
+    fails_here = "current_setting('application_name') = 'psql'"
+    events: list[Event] = [
+        said(1, f"select case when {fails_here} then ('x\" \\! touch pwned #'::text)::int else 1 end"),
+        done(1, 1, tag="SELECT 1"),
+        said(2, "select (array[1,2])[1:LAST_ERROR_MESSAGE] from (select 1 as last_error_message) s"),
+        done(2, 1, tag="SELECT 1"),
+    ]  # fmt: skip
+    ran = run(pg, shop, script(record(tmp_path, events)), tmp_path)
+    assert not (tmp_path / "pwned").exists()
+    assert "{1}" in ran.stdout.split()
+
+
+def test_a_byte_that_is_no_utf8_is_no_command(tmp_path: Path, pg: PostgresServer, shop: str) -> None:
+    """It is recorded as a backslash and two digits: psql would drop the rest of its line, and run what is left."""
+    events: list[Event] = [
+        said(1, "select 'one' as caf\\xe9 from\n app.products where false"), done(1, tag="SELECT 0"),
+        said(2, ";select 'two'"), done(2, 1, tag="SELECT 1"),
+    ]  # fmt: skip
+    ran = run(pg, shop, script(record(tmp_path, events)), tmp_path)
+    assert "invalid command" not in ran.stderr
+    assert [line for line in ran.stdout.splitlines() if not line.startswith("Time:")] == ["two"]
+
+
+def test_what_a_client_prepared_is_not_taken_for_ours(tmp_path: Path, pg: PostgresServer, shop: str) -> None:
+    events: list[Event] = [
+        said(1, "prepare daypass_1(text) as select 'another'"), done(1, tag="PREPARE"),
+        said(2, "select $1::text", params=["ours"]), done(2, 1, tag="SELECT 1"),
+    ]  # fmt: skip
+    ran = run(pg, shop, script(record(tmp_path, events)), tmp_path)
+    assert ran.stderr == ""
+    assert [line for line in ran.stdout.splitlines() if not line.startswith("Time:")] == ["ours"]
+
+
 def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     events: list[Event] = [
         said(1, "select $1", params=[{"type": "point", "hex": "00"}]), done(1, 1),
@@ -103,6 +140,7 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
         said(4, "lo_open", protocol="function"), done(4),
         said(5, "select 5"), done(5, sent=False),
         said(6, "select $1", params=["a\0b"]), done(6, 1),
+        said(7, "copy t from /* here */ stdin"), done(7, tag="COPY 3"),
     ]  # fmt: skip
     text = script(record(tmp_path, events, literals="drop"))
     for words in (
@@ -111,6 +149,7 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
         "its text was not kept",
         "is a function call of the protocol",
         "was not sent",
+        "its data was not recorded",
         "cannot be run again: a value holds a NUL",
         "Literals were not kept (drop)",
     ):

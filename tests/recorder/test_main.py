@@ -58,5 +58,8 @@ def test_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["replay", str(path), "--speed", "0"]) == 2
     path.unlink()
     path.mkdir()
+    assert main(["verify", str(tmp_path)]) == 1
+    (tmp_path / "node.jsonl").unlink()
+    (tmp_path / "node.jsonl").mkdir()
     assert main(["verify", str(tmp_path)]) == 3
     assert "recorder: " in capsys.readouterr().err

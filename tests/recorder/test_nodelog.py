@@ -2,17 +2,20 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from recorder import chain, nodelog
-from recorder.events import Event
+from recorder.events import Event, GrantEvent
 from recorder.files import RecordError
+from recorder.journal import append_installation
 from recorder.nodelog import At, Checkpoint, NodeLog, Opened, Seal
 from recorder.seal import check_line, load_public, public_key_file
-from tests.recorder.support import START
+from recorder.verify import verify
+from tests.recorder.support import START, Ticker
 
 
 def opened(id_: str) -> Event:
@@ -86,6 +89,27 @@ def test_a_head_behind_the_log_is_as_a_crash_leaves_it(tmp_path: Path) -> None:
     head.write_bytes(behind)
     write(tmp_path)
     assert "node.cut" not in names(path)
+
+
+def grant(directory: Path) -> None:
+    append_installation(directory, GrantEvent(action="created", grant="g", by="ops", detail={}), Ticker())
+
+
+@pytest.mark.parametrize("begin", [write, grant])
+def test_a_death_between_the_very_first_lines_and_the_head(
+    tmp_path: Path, begin: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as dying:
+        dying.setattr(os, "pwrite", _dies)
+        with pytest.raises(KeyboardInterrupt):
+            begin(tmp_path)
+    assert verify(tmp_path).ok
+    path = write(tmp_path, opened("s-1"))
+    assert "node.cut" not in names(path)
+
+
+def _dies(*_: object) -> int:
+    raise KeyboardInterrupt
 
 
 def test_the_head_fits_one_sector(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from recorder import nodeview
+from recorder.nodelog import NodeLog, Opened
 from recorder.seal import load_public, public_key_file
-from tests.recorder.support import sealed
+from tests.recorder.support import START, sealed
 
 
 def key(directory: Path) -> Ed25519PublicKey:
@@ -39,6 +40,16 @@ def test_a_forged_line_adds_nothing(tmp_path: Path) -> None:
     view = nodeview.read(tmp_path, key(tmp_path))
     assert view.recordings["s-1"].seal is None
     assert [found.kind for found in view.findings] == ["signature", "changed"]
+
+
+def test_a_recording_that_is_named_twice(tmp_path: Path) -> None:
+    """An older version could be brought to seal the beginning of a recording, put in another folder, in its place."""
+    sealed(tmp_path)
+    node = NodeLog(tmp_path, sync=False)
+    again = Opened(id="s-1", file="2026/12/s-1.jsonl", first="0" * 64)
+    node.append([(START, again)])
+    node.close()
+    assert kinds(tmp_path) == [("added", "node.jsonl", 6)]
 
 
 def test_another_key_is_said_once(tmp_path: Path) -> None:

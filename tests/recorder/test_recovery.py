@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from recorder import files, index
+from recorder import files, index, stored
 from recorder.chain import Head
 from recorder.events import Event
 from recorder.journal import Recorder, RecordError
 from recorder.nodelog import NodeLog
+from recorder.pack import Form, Packer
 from recorder.recovery import Finished
 from recorder.verify import verify
 from tests.recorder.support import Ticker, end, outcome, play, sealed, statement
@@ -120,6 +121,31 @@ def test_a_planted_recording_is_not_adopted(tmp_path: Path) -> None:
     again = Recorder(tmp_path, now=Ticker())
     assert again.recovered == []
     again.close()
+    assert not verify(tmp_path).ok
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_beginning_of_a_sealed_recording_is_not_adopted_in_its_place(tmp_path: Path, packed: bool) -> None:
+    """The log would seal it under the same id, and that seal would stand for the whole one."""
+    recorder = Recorder(tmp_path, now=Ticker())
+    recording = play(recorder)
+    recording.close(end())
+    recorder.close()
+    if packed:
+        Packer(tmp_path, Form(), Ticker()).round()
+    with stored.reading(recording.path) as lines:
+        first = lines.readline()
+    stored.locate(recording.path).unlink()
+    planted = tmp_path / "2026" / "12" / recording.path.name
+    planted.parent.mkdir()
+    planted.write_bytes(first)
+    again = Recorder(tmp_path, now=Ticker())
+    assert again.recovered == []
+    again.close()
+    kinds = {found.kind for checked in verify(tmp_path).recordings for found in checked.findings}
+    assert kinds == {"missing", "unlisted"}
+    planted.rename(recording.path)
+    Recorder(tmp_path, now=Ticker()).close()
     assert not verify(tmp_path).ok
 
 

@@ -46,7 +46,7 @@ def test_what_is_old_goes_and_is_not_missing(tmp_path: Path, packed: bool) -> No
     assert list(one.parent.iterdir()) == []
     assert states(tmp_path) == {"s-1": "expired", "s-2": "expired", "node": "open"}
     assert verify(tmp_path).ok
-    assert [session.state for session in index.sessions(tmp_path)] == ["expired", "expired"]
+    assert [(one.state, one.grant) for one in index.sessions(tmp_path)] == [("expired", "g-7k3m9x2q")] * 2
     tombstone = retention.read(tmp_path).expired["s-1"]
     assert (tombstone.why, tombstone.by, tombstone.grant) == ("90 days", "ops", "g-7k3m9x2q")
     assert prune(tmp_path, days=200) == ([], [])
@@ -111,6 +111,20 @@ def test_a_death_between_tombstone_and_file(tmp_path: Path) -> None:
     prune(tmp_path)
     assert not one.exists()
     assert verify(tmp_path).ok
+
+
+def test_deleted_after_a_death_in_the_middle_of_packing(tmp_path: Path) -> None:
+    """The log says `stored`, and the plain file is what lies there: it may be deleted as it was sealed."""
+    (one,) = sealed(tmp_path, "s-1")
+    data = one.read_bytes()
+    Packer(tmp_path, Form(), lambda: after(1)).round()
+    packed = one.with_name("s-1.jsonl.zst")
+    packed.rename(packed.with_name(f"{packed.name}.new"))
+    one.write_bytes(data)
+    assert verify(tmp_path).ok
+    assert prune(tmp_path) == (["s-1"], [])
+    assert kinds(tmp_path) == []
+    assert states(tmp_path) == {"s-1": "expired", "node": "open"}
 
 
 def test_a_tombstone_for_a_held_recording_is_found(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recorder import rotation
+from recorder import files, rotation
 from recorder.journal import Recorder
 from recorder.nodelog import NodeLog
 from recorder.seal import Signer, fingerprint, load_public, old_keys, public_key_file
@@ -115,6 +115,27 @@ def test_a_death_in_the_middle(tmp_path: Path, step: str, monkeypatch: pytest.Mo
     assert changed is step.startswith("named")
     if step != "named":  # there the log is cut, as node.head knows
         assert verify(tmp_path).ok, verify(tmp_path).to_dict()
+
+
+def test_a_death_after_the_first_line_of_a_rotation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written in one go: then whoever looks next, and writes nothing, leaves nothing that looks forged."""
+    sealed(tmp_path, "s-1")
+    TreeLog(tmp_path).round(START)
+    written: list[bytes] = []
+
+    def dies(fd: int, data: bytes) -> None:
+        os.write(fd, data)
+        written.append(data)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as dying:
+        dying.setattr(files, "write_all", dies)
+        with pytest.raises(KeyboardInterrupt):
+            rotate(tmp_path)
+    assert b"key.rotated" in written[0]
+    TreeLog(tmp_path).round(START)
+    assert verify(tmp_path).ok, verify(tmp_path).to_dict()
+    assert not (tmp_path / "keys/signing.next").exists()
 
 
 def test_marks(tmp_path: Path) -> None:

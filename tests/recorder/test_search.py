@@ -176,6 +176,8 @@ def test_what_a_hit_says(world: tuple[Path, list[Known]]) -> None:
         ("colour:red", "there is no field 'colour'"),
         ("customers,orders", 'syntax error near ","'),
         ("*", "unknown special query"),
+        ("customers\0", "a character that no text has"),
+        ("customers\udcff", "a character that no text has"),
     ],
 )
 def test_what_cannot_be_read_is_said(world: tuple[Path, list[Known]], query: str, says: str) -> None:

@@ -113,6 +113,26 @@ def test_what_is_gone_is_found_no_more(tmp_path: Path) -> None:
     assert found(tmp_path, text="select") == [("s-2", 2), ("s-2", 1)]
 
 
+@pytest.mark.parametrize(
+    ("number", "before", "after"),
+    [
+        (0, b'"session":"s-1"', b'"person":"\xff","session":"s-1"'),
+        (1, b'"seq":2', b'"seq":' + b"9" * 5000),
+        (1, b'"seq":2', b'"seq":' + b"9" * 30),
+        (1, b'"n":1', b'"n":' + b"9" * 19),
+        (2, b'"n":1,"rows":1', b'"n":1,"rows":' + b"9" * 19),
+    ],
+)
+def test_no_line_keeps_others_from_being_found(tmp_path: Path, number: int, before: bytes, after: bytes) -> None:
+    one, _ = sealed(tmp_path, "s-1", "s-2")
+    lines = one.read_bytes().splitlines(keepends=True)
+    assert before in lines[number]
+    lines[number] = lines[number].replace(before, after)
+    one.write_bytes(b"".join(lines))
+    assert search_feed.update(tmp_path)
+    assert {("s-1", 2), ("s-2", 1), ("s-2", 2)} <= set(found(tmp_path))
+
+
 def test_damage_stops_nothing(tmp_path: Path) -> None:
     one, two, three = sealed(tmp_path, "s-1", "s-2", "s-3")
     lines = one.read_bytes().splitlines(keepends=True)

@@ -4,6 +4,7 @@ A sink here is a list that can be told not to take anything.
 """
 
 import json
+import shutil
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -225,6 +226,25 @@ class TestAway:
         house.courier.round()
         assert house.sink.of("s-1") == [1, 2, 3, 4, 5] * 2
         assert len(set(house.sink.ids)) == len(house.sink.ids) / 2
+
+    def test_a_folder_put_back_from_before_its_cursor(self, house: House, tmp_path: Path) -> None:
+        """It has grown beyond the cursor again before anybody looked."""
+        play(house.recorder, "s-1").close(end())
+        old = shutil.copytree(house.directory, tmp_path / "old")
+        open_ = play(house.recorder, "s-2")
+        house.courier.round()
+        last = cursor.load(house.directory, "siem")
+        open_.close(end())
+        house.recorder.close()
+        shutil.rmtree(house.directory)
+        old.rename(house.directory)
+        cursor.save(house.directory, "siem", last)
+        house.recorder = Recorder(house.directory, now=Ticker())
+        play(house.recorder, "s-3-and-a-longer-name").close(end())
+        house.recorder.close()
+        assert (house.directory / "node.jsonl").stat().st_size > last.node
+        house.hire().round()
+        assert house.sink.of("s-3-and-a-longer-name") == [1, 2, 3, 4, 5, 6]
 
     def test_one_process_at_a_time(self, house: House) -> None:
         play(house.recorder)

@@ -13,8 +13,9 @@ from recorder import files
 from recorder.events import GrantEvent
 from recorder.journal import Recorder, append_installation
 from recorder.seal import KeyFileError
+from recorder.treelog import TreeLog
 from recorder.verify import Report, verify
-from tests.recorder.support import Ticker, end, play, sealed, start, statement
+from tests.recorder.support import START, Ticker, end, play, sealed, start, statement
 
 
 def states(report: Report) -> dict[str, str]:
@@ -130,6 +131,28 @@ def test_attacks(tmp_path: Path, attack: str) -> None:
     assert not report.ok
     assert (id_, kind) in kinds(report)
     assert {id_ for id_, _ in kinds(report)} <= {id_ for id_, state in states(report).items() if state == "damaged"}
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_what_is_no_file_hides_nothing(tmp_path: Path, folder: bool) -> None:
+    """A folder, or a link to nowhere, in the place of a file: neither the verifier nor the server stops at it."""
+
+    def replace(path: Path) -> None:
+        path.unlink(missing_ok=True)
+        if folder:
+            path.mkdir()
+        else:
+            path.symlink_to(tmp_path / "nowhere")
+
+    one, _ = sealed(tmp_path, "s-1", "s-2")
+    TreeLog(tmp_path).round(START)
+    for path in (tmp_path / "checkpoint", one, one.with_name("s-3.jsonl")):
+        replace(path)
+    wanted = {("missing", "checkpoint"), ("missing", "2026/11/s-1.jsonl"), ("unlisted", "2026/11/s-3.jsonl")}
+    for _ in range(2):
+        found = {(found.kind, found.file) for checked in verify(tmp_path).recordings for found in checked.findings}
+        assert found == wanted
+        Recorder(tmp_path, now=Ticker()).close()
 
 
 def test_swapped_files(tmp_path: Path) -> None:

@@ -112,6 +112,19 @@ def test_two_hosts_of_one_installation_have_an_event_of_the_same_number(server: 
     assert [event["line"]["by"] for event in server.events()] == ["ann", "ben"]
 
 
+def test_what_comes_again_in_a_later_batch_is_there_once_too(tmp_path: Path) -> None:
+    """Another recording has grown meanwhile, and fills the first batch."""
+    with Nats(tmp_path / "nats") as server:
+        server.make(duplicate_window=0.1)
+        others = [Item(f"s-2:{n}", "s-2", n, item(n).at, "statement", item(n).line) for n in range(1, 4)]
+        sink(server.port).take(others[:2])
+        asyncio.run(asyncio.sleep(0.3))  # the server's own clock
+        again = sink(server.port)
+        again.take([item(1), item(2)])
+        again.take(others)
+        assert [event["id"] for event in server.events() if event["recording"] == "s-2"] == ["s-2:1", "s-2:2", "s-2:3"]
+
+
 @pytest.mark.parametrize("window", [120.0, 0.1])
 def test_an_acknowledgement_that_is_lost(tmp_path: Path, window: float) -> None:
     """Also where the stream has long forgotten the ids."""

@@ -177,6 +177,21 @@ def test_to_a_folder_once_in_the_form_that_it_is_kept_in(tmp_path: Path) -> None
     house.recorder.close()
 
 
+def test_one_that_has_not_got_its_name_yet_is_waited_for(tmp_path: Path) -> None:
+    """As for an instant in each packing, or for long where its packer was killed then."""
+    house = House(tmp_path / "r", f"file://{tmp_path}/out", Parcels)
+    play(house.recorder, "s-1").close(end())
+    house.keep_up(Form())
+    packed = house.directory / "2026/11/s-1.jsonl.zst"
+    packed.rename(packed.with_name(f"{packed.name}.new"))
+    house.courier.round()
+    assert house.courier.counts.skipped == 0
+    house.keep_up(Form())
+    house.courier.round()
+    assert f"{HERE}/2026/11/s-1.jsonl.zst" in names(tmp_path / "out")
+    house.recorder.close()
+
+
 def test_where_nothing_is_packed_it_goes_as_it_was_sealed(tmp_path: Path) -> None:
     house = House(tmp_path / "r", f"file://{tmp_path}/out", PlainParcels)
     open_ = play(house.recorder, "s-open")
