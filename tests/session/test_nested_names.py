@@ -25,7 +25,7 @@ def prepare(play: Playbook, **texts: bytes) -> None:
     play.client_heard(), play.upstream_heard()
 
 
-def unasked(*_: object) -> None:
+async def unasked(*_: object) -> None:
     raise AssertionError("nobody is to be asked")
 
 
