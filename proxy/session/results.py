@@ -299,6 +299,9 @@ class Results:
                 undone += [change for _, made in entry.undo or () for change in made]
             elif entry.kind not in (QUERY, DESCRIBE) and entry.undo:
                 undone += entry.undo
+            if entry.portal is not None:
+                # Where it was skipped, the next Execute is its first: what that runs is asked about anew.
+                entry.portal.runs -= 1
             if talk.fail(entry, found.sqlstate, told):
                 told = None
         if undone:

@@ -60,11 +60,13 @@ class Owed:
 
     `n` is the number of the first statement that this message runs (0: none), `count` how many it runs, `done` how
     many of them have ended; `rows` and `octets` count for the statement that is running now; `started` is when it
-    began and `first` when its first rows had come (0: not yet), monotonic seconds; `undo` and `judgement` belong to the
-    session.
+    began and `first` when its first rows had come (0: not yet), monotonic seconds; `undo`, `judgement` and `portal`
+    belong to the session.
     """
 
-    __slots__ = ("count", "done", "first", "judgement", "kind", "n", "octets", "reply", "rows", "started", "undo")
+    __slots__ = (
+        "count", "done", "first", "judgement", "kind", "n", "octets", "portal", "reply", "rows", "started", "undo",
+    )  # fmt: skip
 
     def __init__(self, kind: int, n: int = 0, started: float = 0.0, undo: Any = None, judgement: Any = None) -> None:
         self.kind = kind
@@ -72,6 +74,7 @@ class Owed:
         self.started = started
         self.undo = undo
         self.judgement = judgement
+        self.portal: Any = None
         self.count = 1
         self.done = 0
         self.rows = 0
