@@ -371,6 +371,7 @@ class Gate:
             raise ProtocolViolation("invalid Sync message")
         ledger = self._talk.ledger
         ledger.skipping = False
+        self._talk.decision = None  # where what was decided about was skipped, nothing else may run on it
         if not ledger.copying:
             ledger.entries.append(SYNC_OWED)
             self._talk.names.group += 1

@@ -92,3 +92,19 @@ def test_what_the_server_skipped_changes_names_when_it_runs(play: Playbook) -> N
     play.client(build.bind(b"", b"p"), build.execute(), build.SYNC)
     last = play.recorded("statement")[-1]
     assert (last["sql"], last["name"], last["kind"]) == ("prepare p as select 2", "p", "prepare")
+
+
+async def test_an_approval_of_what_was_skipped_is_for_nothing_else(desk: Desk) -> None:
+    play = desk.play
+    play.client(build.parse(b"s", b"select 1"), build.bind(b"s", b"s"), build.execute(b"s"))
+    play.client(build.parse(b"", SQL), build.bind(b"", b""), build.execute(), build.FLUSH)
+    await desk.waiting()
+    play.upstream(error())
+    await desk.decide()
+    play.client(build.SYNC)
+    play.upstream(IDLE)
+    play.upstream_heard()
+    play.client(build.parse(b"", b"select email from customers"), build.bind(b"", b""), build.execute(), build.SYNC)
+    (hold,) = await desk.waiting()
+    assert "email" in hold.sql
+    assert "Execute " not in play.upstream_heard()
