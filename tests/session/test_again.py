@@ -10,12 +10,15 @@ from collections.abc import Callable
 import pytest
 
 from proxy.access.store import Store
+from proxy.policy.judge import Judge
 from proxy.wire import build
+from tests.session.conftest import READER
 from tests.session.playbook import BOUND, FAILED, IDLE, IN_BLOCK, PARSED, Playbook, complete, error
 from tests.session.test_holding import HELD, SQL, Desk, make_desk, store
 
 __all__ = ["store"]
 
+OPEN = READER.replace(": {deny: [ssn]}", ": {}")
 HELD_TEXT = b"prepare p as " + SQL
 
 
@@ -108,3 +111,19 @@ async def test_an_approval_of_what_was_skipped_is_for_nothing_else(desk: Desk) -
     (hold,) = await desk.waiting()
     assert "email" in hold.sql
     assert "Execute " not in play.upstream_heard()
+
+
+def test_a_query_executes_no_name_whose_fate_is_open(
+    make_play: Callable[..., Playbook], make_judge: Callable[[str], Judge]
+) -> None:
+    """The Parse fails, because the name is taken: the old text would run, which is denied by now."""
+    play = make_play(OPEN)
+    play.client(build.parse(b"p", b"select id from orders"), build.SYNC)
+    play.upstream(PARSED, IDLE)
+    play.relay.rejudge(make_judge(OPEN.replace("app.orders: {}, ", "")))
+    play.upstream_heard()
+    play.client(build.parse(b"p", b"select 1"), build.SYNC, build.query(b"execute p"))
+    assert play.upstream_heard() == ["Parse p|select 1", "Sync"]
+    play.upstream(error("42P05"), IDLE)
+    assert play.client_heard()[-2:] == ["ERROR 42501", "Ready I"]
+    assert play.upstream_heard() == []
