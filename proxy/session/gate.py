@@ -181,6 +181,11 @@ class Gate:
         """Bytes of the client that wait with its lane."""
         return len(self._held)
 
+    @property
+    def within(self) -> bool:
+        """Whether what went upstream ends inside of a message."""
+        return self._passing > 0
+
     def resume(self) -> None:
         """What was waited for is here: go on with the message that needed it. As `data`."""
         if self.waiting is for_record:

@@ -254,7 +254,8 @@ class Relay:
         if no is not None and self._results.between:
             self._client.write(no.message)
         self._client.close()
-        if not busy:
+        if not busy and not self._gate.within:
+            # Inside of a message it could be the missing end, and what is not recorded would run.
             self._upstream.write(build.TERMINATE)
         self._upstream.close()
         try:

@@ -63,6 +63,15 @@ def test_the_last_piece_is_recorded_before_it_passes(play: Playbook) -> None:
     assert lines == [1]
 
 
+@pytest.mark.parametrize("missing", [1, 2, 5])
+def test_a_goodbye_does_not_end_a_message_of_which_the_last_bytes_never_came(play: Playbook, missing: int) -> None:
+    message = build.query(b"delete from orders -- " + LONG)
+    play.client(message[:-missing])
+    play.relay.client_lost()
+    assert play.to_upstream.data == message[:-missing]
+    assert play.recorded("statement") == []
+
+
 @pytest.mark.parametrize("step", [1_000_000, 7_000, 11])
 def test_a_long_bind_passes_and_its_execute_has_its_hash(play: Playbook, step: int) -> None:
     play.client(build.parse(b"s", b"select $1"), SYNC)
