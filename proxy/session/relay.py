@@ -194,6 +194,7 @@ class Relay:
         """The client's connection is gone."""
         if self._gate.terminated and self.busy:
             # It said goodbye with work still running; Postgres finishes that too, and closes after it.
+            self.client_blocked(False)  # who is gone takes everything, and nothing else would ever say so
             return
         self.end(None, "" if self._gate.terminated else "the connection was lost")
 

@@ -187,6 +187,18 @@ def test_the_slower_peer_sets_the_pace(play: Playbook) -> None:
     assert (play.to_client.held, play.to_upstream.held) == (True, False)
 
 
+def test_who_left_after_a_goodbye_holds_nothing_up(play: Playbook) -> None:
+    play.client(build.query(b"select 1"), build.TERMINATE)
+    play.upstream(COLUMNS + ROW * 100)
+    play.relay.client_blocked(True)
+    play.relay.client_lost()
+    assert not play.to_upstream.held
+    play.upstream(complete("SELECT 100"), IDLE)
+    play.relay.upstream_lost()
+    assert play.outcomes() == [(1, 100, None, "SELECT 100")]
+    assert play.ended == [False]
+
+
 def test_a_client_that_is_far_ahead_is_not_read_until_the_server_catches_up(play: Playbook) -> None:
     play.client(*[build.SYNC] * 50_001)
     assert play.to_client.held
