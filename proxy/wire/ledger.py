@@ -150,7 +150,8 @@ class Ledger:
         head = entries[0]
         if head.kind != QUERY:
             place = next((i for i, entry in enumerate(entries) if entry.kind == SYNC), len(entries))
-            self.skipping = place == len(entries)
+            if place == len(entries):
+                self.skipping = True  # else it is what it was: a message behind that Sync may have been refused
             kept = [entry for i, entry in enumerate(entries) if i > place or entry.kind != REFUSAL]
             self.held -= len(entries) - len(kept)
             self.entries = deque(kept)
