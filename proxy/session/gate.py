@@ -193,7 +193,7 @@ class Gate:
             if talk.recording.broken is not None:
                 raise RecordError(talk.recording.broken)
             talk.ledger.unrecorded = 0
-            if freed := talk.ledger.released():
+            if freed := talk.ledger.released(talk.tx):
                 self._answers.waiting.append(freed)
             out, self._out = self._out, b""
             self.waiting, self._next = self._next, None
@@ -333,6 +333,8 @@ class Gate:
         if self._discard:
             return b""
         self._too_long = None
+        if self._talk.ledger.skipping:
+            return b""  # an error has come meanwhile
         reason = not_kept(found.size, found.digest.hexdigest())
         if found.kind == BIND:
             no = refusal("values too long", size=found.size, limit=self._bounds.values)

@@ -160,7 +160,7 @@ class Results:
                     parts.append(data[mark:pos])
                     mark = stop
             pos = stop
-            if ledger.held and (freed := ledger.released()):
+            if ledger.held and (freed := ledger.released(self._talk.tx)):
                 # Only after a whole answer may a refusal of ours follow.
                 parts += (data[mark:pos], freed)
                 mark = pos
@@ -402,7 +402,7 @@ class Results:
             parts.append(self._later)
             self._later = b""
             if self._talk.ledger.held:
-                parts.append(self._talk.ledger.released())
+                parts.append(self._talk.ledger.released(self._talk.tx))
         return step
 
 

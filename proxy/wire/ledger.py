@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Final
 
+from proxy.wire import build
 from proxy.wire.framing import ProtocolViolation, printable
 
 QUERY: Final = 0
@@ -61,7 +62,7 @@ class Owed:
     `n` is the number of the first statement that this message runs (0: none), `count` how many it runs, `done` how
     many of them have ended; `rows` and `octets` count for the statement that is running now; `started` is when it
     began and `first` when its first rows had come (0: not yet), monotonic seconds; `undo`, `judgement` and `portal`
-    belong to the session.
+    belong to the session. A refusal has a `reply`, and `count` of ReadyForQuery behind it.
     """
 
     __slots__ = (
@@ -157,22 +158,24 @@ class Ledger:
             self.entries = deque(kept)
         return head
 
-    def refuse(self, reply: bytes) -> bool:
-        """Let `reply` wait for its turn; False when nothing is owed, so that it is its turn now."""
+    def refuse(self, reply: bytes, *, ready: bool = False) -> bool:
+        """Let `reply`, and a ReadyForQuery with it, wait for its turn; False when nothing is owed: it is now."""
         if not self.entries:
             return False
         entry = Owed(REFUSAL)
         entry.reply = reply
+        entry.count = int(ready)
         self.entries.append(entry)
         self.held += 1
         return True
 
-    def released(self) -> bytes:
-        """The refusals whose turn has come."""
+    def released(self, tx: int) -> bytes:
+        """The refusals whose turn has come, while the transaction's state is `tx`."""
         entries = self.entries
         ready = b""
         while self.held > self.unrecorded and entries[0].kind == REFUSAL:
-            ready += entries.popleft().reply
+            entry = entries.popleft()
+            ready += entry.reply + build.ready(tx) if entry.count else entry.reply
             self.held -= 1
         return ready
 
