@@ -41,7 +41,7 @@ from recorder import events
 STREAMED: Final = 64 * 1024
 """Messages longer than this are passed on before they are whole, bytes."""
 LONGEST_READ: Final = 4096
-"""Of an ErrorResponse longer than STREAMED, this much is read: it begins with severity and SQLSTATE."""
+"""Of an ErrorResponse or NoticeResponse longer than STREAMED, this much is read: severity and SQLSTATE come first."""
 LONGEST_TAG: Final = 1024
 TORN: Final = "…\0\0".encode()
 """Ends a list of fields that is cut in the middle of one."""
@@ -139,7 +139,7 @@ class Results:
             if length < 4:
                 raise ProtocolViolation(f"invalid length {length} in a message of type {framing.printable(kind)}")
             if stop > end:
-                if length > STREAMED and (kind != framing.ERROR or end - pos >= LONGEST_READ):
+                if length > STREAMED and (kind not in (framing.ERROR, framing.NOTICE) or end - pos >= LONGEST_READ):
                     edit = self._begin(kind, data, pos, end, length + 1)
                     self._rest = stop - end
                     self._dropping = edit is not None

@@ -49,6 +49,15 @@ def test_a_refusal_waits_for_the_end_of_a_long_notice(play: Playbook, before: by
     assert play.upstream_heard()[-1:] == ["Query select 1"]
 
 
+def test_a_long_notice_of_which_only_the_header_has_come_is_recorded_with_its_text(play: Playbook) -> None:
+    notice = build.notice(text="x" * 100_000)
+    play.client(build.query(b"select 1"))
+    play.upstream(notice[:5])
+    play.upstream(notice[5:])
+    (noted,) = play.recorded("notice")
+    assert (noted["severity"], noted["text"][:3]) == ("NOTICE", "xxx")
+
+
 @given(st.floats(0, 1e6, allow_nan=False))
 def test_milliseconds_are_those_of_round(seconds: float) -> None:
     found = milliseconds(seconds)
