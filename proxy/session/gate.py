@@ -16,6 +16,7 @@ from typing import Final
 from proxy.session import streaming
 from proxy.session.answers import Answers
 from proxy.session.extended import Extended
+from proxy.session.names import NAME_BYTES
 from proxy.session.refusals import refusal
 from proxy.session.simple import Simple
 from proxy.session.streaming import LONGEST_HEAD, STREAMED, Streamed, not_kept
@@ -227,7 +228,12 @@ class Gate:
             if length > SMALL or stop > end or length < 4:
                 if length > self._limit(kind, length):
                     step = min(stop, end) - pos
-                    passes = self._passes(kind, length, data, pos)
+                    try:
+                        passes = self._passes(kind, length, data, pos)
+                    except Pause as pause:
+                        self.waiting = pause.work
+                        self._wanted = HEADER
+                        break
                     if passes is None:
                         self._wanted = end - pos + 1
                         break
@@ -287,7 +293,7 @@ class Gate:
     def _passes(self, kind: int, length: int, data: bytes, pos: int) -> bool | None:
         """Whether a message that is not kept whole streams through; otherwise it is thrown away.
 
-        None while too little of it is there to say.
+        None while too little of it is there to say. Raises Pause.
         """
         ledger = self._talk.ledger
         self._too_long = None
@@ -296,6 +302,8 @@ class Gate:
         if self._talk.observe and kind in STREAMED and not ledger.skipping:
             head = streaming.head(kind, data, pos + HEADER, len(data))
             if head is not None:
+                if kind == BIND:
+                    self._talk.settle(self._talk.names.statements.get(head[1][:NAME_BYTES]))
                 self._streamed = Streamed(kind, length + 1, head)
                 return True
             if len(data) - pos < min(LONGEST_HEAD, length):
