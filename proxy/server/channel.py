@@ -112,9 +112,9 @@ class SocketChannel:
             lost()
             return
         self._transport.set_protocol(cast(asyncio.Protocol, _Carrying(self, data)))
+        self.hold(False)  # before the session hears of anything: it may want to be held
         if waiting:
             data(waiting)
-        self.hold(False)
         if self._write_blocked:
             blocked(True)
 

@@ -44,18 +44,13 @@ class Answers:
         """Refuse one message; returns what goes upstream in its place."""
         talk = self._talk
         ledger = talk.ledger
-        reply = no.message
-        if not extended:
-            reply += build.ready(talk.tx)
-        waits = ledger.refuse(reply)
+        waits = ledger.refuse(no.message, ready=not extended)
         if not waits:
-            self.waiting.append(reply)
+            self.waiting.append(no.message if extended else no.message + build.ready(talk.tx))
         if extended:
             ledger.skipping = True
-            # Without Flush the upstream would sit on its replies until a Sync, and the client waits for them.
-            if waits and ledger.unflushed:
-                return build.FLUSH
-        return b""
+        # Without Flush the upstream would sit on its replies until a Sync, and the client waits for them.
+        return build.FLUSH if waits and ledger.unflushed else b""
 
     def deny(self, found: Statement, numbers: range, *, extended: bool) -> bytes:
         """Refuse what the judge denied. `numbers` are the recorded statements that are not sent because of it."""

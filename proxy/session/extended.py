@@ -184,9 +184,12 @@ class Extended:
         if fresh and statement is not None and statement.kind in NAMING:
             no_name, made = follow(statement, talk, self._answers)
             if no_name is not None:
+                portal.runs -= 1
                 talk.denied(n, no_name.sqlstate, "name")
                 return self._answers.answer(no_name, extended=True)
-        talk.ledger.entries.append(Owed(EXECUTE, n, talk.active, made, prepared.judgement))
+        entry = Owed(EXECUTE, n, talk.active, made, prepared.judgement)
+        entry.portal = portal
+        talk.ledger.entries.append(entry)
         if talk.shown is not None and talk.shown.rows:
             talk.shown.runs[n] = portal
         return elsewhere

@@ -16,6 +16,7 @@ from typing import Final
 from proxy.session import streaming
 from proxy.session.answers import Answers
 from proxy.session.extended import Extended
+from proxy.session.names import NAME_BYTES
 from proxy.session.refusals import refusal
 from proxy.session.simple import Simple
 from proxy.session.streaming import LONGEST_HEAD, STREAMED, Streamed, not_kept
@@ -181,6 +182,11 @@ class Gate:
         """Bytes of the client that wait with its lane."""
         return len(self._held)
 
+    @property
+    def within(self) -> bool:
+        """Whether what went upstream ends inside of a message."""
+        return self._passing > 0
+
     def resume(self) -> None:
         """What was waited for is here: go on with the message that needed it. As `data`."""
         if self.waiting is for_record:
@@ -188,7 +194,7 @@ class Gate:
             if talk.recording.broken is not None:
                 raise RecordError(talk.recording.broken)
             talk.ledger.unrecorded = 0
-            if freed := talk.ledger.released():
+            if freed := talk.ledger.released(talk.tx):
                 self._answers.waiting.append(freed)
             out, self._out = self._out, b""
             self.waiting, self._next = self._next, None
@@ -222,7 +228,12 @@ class Gate:
             if length > SMALL or stop > end or length < 4:
                 if length > self._limit(kind, length):
                     step = min(stop, end) - pos
-                    passes = self._passes(kind, length, data, pos)
+                    try:
+                        passes = self._passes(kind, length, data, pos)
+                    except Pause as pause:
+                        self.waiting = pause.work
+                        self._wanted = HEADER
+                        break
                     if passes is None:
                         self._wanted = end - pos + 1
                         break
@@ -282,7 +293,7 @@ class Gate:
     def _passes(self, kind: int, length: int, data: bytes, pos: int) -> bool | None:
         """Whether a message that is not kept whole streams through; otherwise it is thrown away.
 
-        None while too little of it is there to say.
+        None while too little of it is there to say. Raises Pause.
         """
         ledger = self._talk.ledger
         self._too_long = None
@@ -291,6 +302,8 @@ class Gate:
         if self._talk.observe and kind in STREAMED and not ledger.skipping:
             head = streaming.head(kind, data, pos + HEADER, len(data))
             if head is not None:
+                if kind == BIND:
+                    self._talk.settle(self._talk.names.statements.get(head[1][:NAME_BYTES]))
                 self._streamed = Streamed(kind, length + 1, head)
                 return True
             if len(data) - pos < min(LONGEST_HEAD, length):
@@ -328,6 +341,8 @@ class Gate:
         if self._discard:
             return b""
         self._too_long = None
+        if self._talk.ledger.skipping:
+            return b""  # an error has come meanwhile
         reason = not_kept(found.size, found.digest.hexdigest())
         if found.kind == BIND:
             no = refusal("values too long", size=found.size, limit=self._bounds.values)
@@ -371,6 +386,7 @@ class Gate:
             raise ProtocolViolation("invalid Sync message")
         ledger = self._talk.ledger
         ledger.skipping = False
+        self._talk.decision = None  # where what was decided about was skipped, nothing else may run on it
         if not ledger.copying:
             ledger.entries.append(SYNC_OWED)
             self._talk.names.group += 1

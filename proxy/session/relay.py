@@ -55,7 +55,9 @@ class Relay:
         self._client = client
         self._upstream = upstream
         self._on_end = on_end
-        self._full = self._client_blocked = self._upstream_blocked = self._cancelling = False
+        self._full = self._client_blocked = self._upstream_blocked = False
+        self._cancelling = 0
+        """Cancels that are on their way."""
         self._stalled = False
         """Whether the client's lane waits for the upstream's answers."""
         self._cancel = cancel
@@ -147,7 +149,7 @@ class Relay:
         self._upstream.hold(self._client_blocked)
         # Whoever waits for another person's yes is still read, so that daypass sees it leave.
         patient = self.talk.waits and self._gate.kept < PATIENT
-        waits = (self._gate.paused and not patient) or self._cancelling
+        waits = (self._gate.paused and not patient) or self._cancelling > 0
         self._client.hold(self._client_blocked or self._upstream_blocked or self._full or waits)
 
     def _wait(self, work: Callable[[], Awaitable[None]]) -> None:
@@ -181,10 +183,10 @@ class Relay:
             return
 
         def done() -> None:
-            self._cancelling = False
+            self._cancelling -= 1
             self._pace()
 
-        self._cancelling = True
+        self._cancelling += 1
         self._pace()
         self._cancel(done)
 
@@ -194,6 +196,7 @@ class Relay:
         """The client's connection is gone."""
         if self._gate.terminated and self.busy:
             # It said goodbye with work still running; Postgres finishes that too, and closes after it.
+            self.client_blocked(False)  # who is gone takes everything, and nothing else would ever say so
             return
         self.end(None, "" if self._gate.terminated else "the connection was lost")
 
@@ -254,7 +257,8 @@ class Relay:
         if no is not None and self._results.between:
             self._client.write(no.message)
         self._client.close()
-        if not busy:
+        if not busy and not self._gate.within:
+            # Inside of a message it could be the missing end, and what is not recorded would run.
             self._upstream.write(build.TERMINATE)
         self._upstream.close()
         try:

@@ -41,7 +41,7 @@ from recorder import events
 STREAMED: Final = 64 * 1024
 """Messages longer than this are passed on before they are whole, bytes."""
 LONGEST_READ: Final = 4096
-"""Of an ErrorResponse longer than STREAMED, this much is read: it begins with severity and SQLSTATE."""
+"""Of an ErrorResponse or NoticeResponse longer than STREAMED, this much is read: severity and SQLSTATE come first."""
 LONGEST_TAG: Final = 1024
 TORN: Final = "…\0\0".encode()
 """Ends a list of fields that is cut in the middle of one."""
@@ -139,7 +139,7 @@ class Results:
             if length < 4:
                 raise ProtocolViolation(f"invalid length {length} in a message of type {framing.printable(kind)}")
             if stop > end:
-                if length > STREAMED and (kind != framing.ERROR or end - pos >= LONGEST_READ):
+                if length > STREAMED and (kind not in (framing.ERROR, framing.NOTICE) or end - pos >= LONGEST_READ):
                     edit = self._begin(kind, data, pos, end, length + 1)
                     self._rest = stop - end
                     self._dropping = edit is not None
@@ -160,7 +160,7 @@ class Results:
                     parts.append(data[mark:pos])
                     mark = stop
             pos = stop
-            if ledger.held and (freed := ledger.released()):
+            if ledger.held and (freed := ledger.released(self._talk.tx)):
                 # Only after a whole answer may a refusal of ours follow.
                 parts += (data[mark:pos], freed)
                 mark = pos
@@ -299,6 +299,9 @@ class Results:
                 undone += [change for _, made in entry.undo or () for change in made]
             elif entry.kind not in (QUERY, DESCRIBE) and entry.undo:
                 undone += entry.undo
+            if entry.portal is not None:
+                # Where it was skipped, the next Execute is its first: what that runs is asked about anew.
+                entry.portal.runs -= 1
             if talk.fail(entry, found.sqlstate, told):
                 told = None
         if undone:
@@ -399,7 +402,7 @@ class Results:
             parts.append(self._later)
             self._later = b""
             if self._talk.ledger.held:
-                parts.append(self._talk.ledger.released())
+                parts.append(self._talk.ledger.released(self._talk.tx))
         return step
 
 

@@ -43,6 +43,7 @@ class Simple:
             digest = hashlib.sha256(data[pos - HEADER : stop]).hexdigest()
             return self._answers.too_long(long, not_kept(stop - pos + HEADER, digest), extended=False)
         judgement = talk.judgement(sql)
+        self._settle(judgement.statements)
         held = self._waiting(sql, judgement) if judgement.allowed and not judgement.plain else None
         talk.asked = None
         limited = talk.limited(judgement) if judgement.allowed and held is None else None
@@ -90,14 +91,14 @@ class Simple:
         return [(-1, made)] if made else None
 
     def _settle(self, statements: tuple[Statement, ...]) -> None:
+        """Raise Pause where it is not known yet what they execute by name."""
         talk = self._talk
         for statement in statements:
             if statement.kind == "execute":
                 talk.settle(talk.names.statements.get((statement.name or "").encode()[:NAME_BYTES]))
 
     def _waiting(self, sql: bytes, judgement: Judgement) -> Refusal | None:
-        """What a Query waits for: what its names mean, and another person's yes; or why it did not come."""
-        self._settle(judgement.statements)
+        """What a Query waits for: another person's yes; or why it did not come."""
         if not judgement.held:
             return None
         here = {s.name: s for s in judgement.statements if s.kind == "prepare" and s.held}

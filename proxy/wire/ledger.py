@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Final
 
+from proxy.wire import build
 from proxy.wire.framing import ProtocolViolation, printable
 
 QUERY: Final = 0
@@ -60,11 +61,13 @@ class Owed:
 
     `n` is the number of the first statement that this message runs (0: none), `count` how many it runs, `done` how
     many of them have ended; `rows` and `octets` count for the statement that is running now; `started` is when it
-    began and `first` when its first rows had come (0: not yet), monotonic seconds; `undo` and `judgement` belong to the
-    session.
+    began and `first` when its first rows had come (0: not yet), monotonic seconds; `undo`, `judgement` and `portal`
+    belong to the session. A refusal has a `reply`, and `count` of ReadyForQuery behind it.
     """
 
-    __slots__ = ("count", "done", "first", "judgement", "kind", "n", "octets", "reply", "rows", "started", "undo")
+    __slots__ = (
+        "count", "done", "first", "judgement", "kind", "n", "octets", "portal", "reply", "rows", "started", "undo",
+    )  # fmt: skip
 
     def __init__(self, kind: int, n: int = 0, started: float = 0.0, undo: Any = None, judgement: Any = None) -> None:
         self.kind = kind
@@ -72,6 +75,7 @@ class Owed:
         self.started = started
         self.undo = undo
         self.judgement = judgement
+        self.portal: Any = None
         self.count = 1
         self.done = 0
         self.rows = 0
@@ -147,28 +151,31 @@ class Ledger:
         head = entries[0]
         if head.kind != QUERY:
             place = next((i for i, entry in enumerate(entries) if entry.kind == SYNC), len(entries))
-            self.skipping = place == len(entries)
+            if place == len(entries):
+                self.skipping = True  # else it is what it was: a message behind that Sync may have been refused
             kept = [entry for i, entry in enumerate(entries) if i > place or entry.kind != REFUSAL]
             self.held -= len(entries) - len(kept)
             self.entries = deque(kept)
         return head
 
-    def refuse(self, reply: bytes) -> bool:
-        """Let `reply` wait for its turn; False when nothing is owed, so that it is its turn now."""
+    def refuse(self, reply: bytes, *, ready: bool = False) -> bool:
+        """Let `reply`, and a ReadyForQuery with it, wait for its turn; False when nothing is owed: it is now."""
         if not self.entries:
             return False
         entry = Owed(REFUSAL)
         entry.reply = reply
+        entry.count = int(ready)
         self.entries.append(entry)
         self.held += 1
         return True
 
-    def released(self) -> bytes:
-        """The refusals whose turn has come."""
+    def released(self, tx: int) -> bytes:
+        """The refusals whose turn has come, while the transaction's state is `tx`."""
         entries = self.entries
         ready = b""
         while self.held > self.unrecorded and entries[0].kind == REFUSAL:
-            ready += entries.popleft().reply
+            entry = entries.popleft()
+            ready += entry.reply + build.ready(tx) if entry.count else entry.reply
             self.held -= 1
         return ready
 

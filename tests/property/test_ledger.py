@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from proxy.wire.framing import ProtocolViolation
 from proxy.wire.ledger import BIND, CLOSE, DESCRIBE, EXECUTE, PARSE, QUERY, SYNC, Ledger, Owed
 
+IDLE = ord("I")
 KINDS = [QUERY, PARSE, BIND, DESCRIBE, EXECUTE, CLOSE, SYNC]
 REPLIES = {QUERY: "TDDCCZ", PARSE: "1", BIND: "2", DESCRIBE: "tT", EXECUTE: "DDC", CLOSE: "3", SYNC: "Z"}
 REFUSED = 99  # not a message of the protocol: one that daypass answers itself
@@ -64,7 +65,7 @@ def test_every_reply_finds_its_message(steps: list[tuple[int, bool, int]]) -> No
                 assert entry.n == owner
                 if not ledger.entries or ledger.entries[0] is not entry:
                     ended[entry.n] = "done"
-            for number in ledger.released():
+            for number in ledger.released(IDLE):
                 told.append(number)
 
     for kind, fails, arriving in steps:
@@ -109,9 +110,9 @@ def test_a_refusal_waits_for_what_is_owed_before_it() -> None:
     ledger.entries.append(Owed(PARSE, 1))
     assert ledger.refuse(b"no")
     assert ledger.unflushed
-    assert ledger.released() == b""
+    assert ledger.released(IDLE) == b""
     ledger.reply(ord("1"))
-    assert ledger.released() == b"no"
+    assert ledger.released(IDLE) == b"no"
     assert not ledger.refuse(b"at once")
 
 

@@ -102,6 +102,31 @@ def test_after_a_flush_the_client_s_messages_are_skipped_until_its_sync(make_pla
     assert play.client_heard()[-2:] == ["ERROR 53400", "Ready E"]
 
 
+def test_behind_a_limit_what_was_refused_later_is_still_skipped(make_play: Make) -> None:
+    play = make_play(limited(rows_per_statement=1))
+    run = build.parse(b"", b"select 1"), build.bind(b"", b""), build.execute()
+    play.client(*run, build.SYNC, build.parse(b"", b"delete from orders"))
+    play.upstream(PARSED + BOUND + ROW * 2)
+    play.cancels[0]()
+    play.upstream(error("57014"), IDLE)
+    play.upstream_heard()
+    play.client(*run, build.SYNC)
+    assert play.upstream_heard() == ["Sync"]
+    play.upstream(IDLE)
+    assert play.client_heard()[2:] == ["DataRow", "ERROR 53400", "Ready I", "ERROR 42501", "Ready I"]
+
+
+def test_the_client_waits_for_the_last_of_several_cancels(make_play: Make) -> None:
+    play = make_play(limited(rows_per_statement=1))
+    play.client(build.query(b"select 1"), build.query(b"select 1"))
+    play.upstream(*[COLUMNS + ROW * 2, error("57014"), IDLE] * 2)
+    first, second = play.cancels
+    first()
+    assert play.to_client.held
+    second()
+    assert not play.to_client.__dict__["held"]
+
+
 def test_a_long_row_is_not_begun_where_it_does_not_fit(make_play: Make) -> None:
     play = make_play(limited(bytes_per_statement="100KiB"))
     long = build.message(b"D", b"\0\1" + (90_000).to_bytes(4, "big") + b"x" * 90_000)

@@ -17,7 +17,19 @@ from proxy.session.gate import Bounds
 from proxy.session.talk import Aids
 from proxy.wire import build
 from tests.session.conftest import WATCHER
-from tests.session.playbook import COLUMNS, EMPTY, IDLE, IN_BLOCK, ROW, Playbook, complete, error, select
+from tests.session.playbook import (
+    BOUND,
+    COLUMNS,
+    EMPTY,
+    IDLE,
+    IN_BLOCK,
+    PARSED,
+    ROW,
+    Playbook,
+    complete,
+    error,
+    select,
+)
 
 
 def test_an_allowed_statement_passes_unchanged_and_is_recorded_before_it_is_sent(play: Playbook) -> None:
@@ -82,6 +94,43 @@ def test_a_denial_behind_a_running_statement_waits_for_it(play: Playbook) -> Non
     assert play.client_heard() == ["Ready I", "ERROR 42501", "Ready I"]
     play.upstream(select(1))
     assert play.client_heard() == ["RowDescription", "DataRow", "Complete SELECT 1", "Ready I"]
+
+
+@pytest.mark.parametrize(
+    ("sql", "tag", "before", "after"), [("begin", "BEGIN", "I", "T"), ("commit", "COMMIT", "T", "I")]
+)
+def test_a_denial_that_waits_tells_the_state_of_its_turn(
+    play: Playbook, sql: str, tag: str, before: str, after: str
+) -> None:
+    play.client(build.query(b"select 1"))
+    play.upstream(select(1)[:-6], build.ready(ord(before)))
+    play.client_heard()
+    play.client(build.query(sql.encode()), build.query(b"delete from orders"))
+    play.upstream(complete(tag), build.ready(ord(after)))
+    assert play.client_heard() == [f"Complete {tag}", f"Ready {after}", "ERROR 42501", f"Ready {after}"]
+
+
+def test_a_denied_query_fetches_what_is_owed_before_it(play: Playbook) -> None:
+    """As the server does for a Query that comes without a Sync before it: nobody waits for ever."""
+    play.client(
+        build.parse(b"", b"select 1"), build.bind(b"", b""), build.execute(), build.query(b"delete from orders")
+    )
+    assert play.upstream_heard() == ["Parse |select 1", "Bind |", "Execute ", "Flush"]
+    play.upstream(PARSED, BOUND, complete("SELECT 0"))
+    assert play.client_heard()[-2:] == ["ERROR 42501", "Ready I"]
+
+
+@pytest.mark.parametrize(
+    "message", [build.query(b"x" * 20_000), build.parse(b"", b"x" * 400_000)], ids=["Query", "Parse"]
+)
+def test_a_text_above_the_limit_is_skipped_behind_an_error(make_play: Callable[..., Playbook], message: bytes) -> None:
+    play = make_play(bounds=Bounds(statement=2_000))
+    play.client(build.parse(b"", b"select 1"), build.FLUSH, message[:9_000])
+    play.upstream(error())
+    play.client(message[9_000:], build.SYNC)
+    play.upstream(IDLE)
+    assert play.client_heard() == ["ERROR 22012", "Ready I"]
+    assert [s["sql"] for s in play.recorded("statement")] == ["select 1"]
 
 
 def test_an_empty_query_is_recorded_too(play: Playbook) -> None:

@@ -49,6 +49,15 @@ def test_a_refusal_waits_for_the_end_of_a_long_notice(play: Playbook, before: by
     assert play.upstream_heard()[-1:] == ["Query select 1"]
 
 
+def test_a_long_notice_of_which_only_the_header_has_come_is_recorded_with_its_text(play: Playbook) -> None:
+    notice = build.notice(text="x" * 100_000)
+    play.client(build.query(b"select 1"))
+    play.upstream(notice[:5])
+    play.upstream(notice[5:])
+    (noted,) = play.recorded("notice")
+    assert (noted["severity"], noted["text"][:3]) == ("NOTICE", "xxx")
+
+
 @given(st.floats(0, 1e6, allow_nan=False))
 def test_milliseconds_are_those_of_round(seconds: float) -> None:
     found = milliseconds(seconds)
@@ -185,6 +194,18 @@ def test_the_slower_peer_sets_the_pace(play: Playbook) -> None:
     assert (play.to_client.held, play.to_upstream.held) == (False, False)
     play.relay.upstream_blocked(True)
     assert (play.to_client.held, play.to_upstream.held) == (True, False)
+
+
+def test_who_left_after_a_goodbye_holds_nothing_up(play: Playbook) -> None:
+    play.client(build.query(b"select 1"), build.TERMINATE)
+    play.upstream(COLUMNS + ROW * 100)
+    play.relay.client_blocked(True)
+    play.relay.client_lost()
+    assert not play.to_upstream.held
+    play.upstream(complete("SELECT 100"), IDLE)
+    play.relay.upstream_lost()
+    assert play.outcomes() == [(1, 100, None, "SELECT 100")]
+    assert play.ended == [False]
 
 
 def test_a_client_that_is_far_ahead_is_not_read_until_the_server_catches_up(play: Playbook) -> None:

@@ -63,6 +63,15 @@ def test_the_last_piece_is_recorded_before_it_passes(play: Playbook) -> None:
     assert lines == [1]
 
 
+@pytest.mark.parametrize("missing", [1, 2, 5])
+def test_a_goodbye_does_not_end_a_message_of_which_the_last_bytes_never_came(play: Playbook, missing: int) -> None:
+    message = build.query(b"delete from orders -- " + LONG)
+    play.client(message[:-missing])
+    play.relay.client_lost()
+    assert play.to_upstream.data == message[:-missing]
+    assert play.recorded("statement") == []
+
+
 @pytest.mark.parametrize("step", [1_000_000, 7_000, 11])
 def test_a_long_bind_passes_and_its_execute_has_its_hash(play: Playbook, step: int) -> None:
     play.client(build.parse(b"s", b"select $1"), SYNC)
@@ -79,6 +88,19 @@ def test_a_long_bind_passes_and_its_execute_has_its_hash(play: Playbook, step: i
     assert executed["reason"].endswith(not_kept(bind))
     assert (executed["name"], executed["portal"]) == ("s", "p")
     assert play.outcomes()[-1] == (executed["n"], 1, None, "SELECT 1")
+
+
+@pytest.mark.parametrize("step", [1_000_000, 100])
+def test_a_long_bind_waits_until_it_is_known_what_its_statement_is(play: Playbook, step: int) -> None:
+    play.client(build.parse(b"s", b"select $1 as old"), SYNC)
+    play.upstream(PARSED, IDLE)
+    play.client(build.parse(b"s", b"select $1 as new"), SYNC)
+    play.to_upstream.take()
+    long = build.bind(b"", b"s", [LONG[:5_000]])
+    assert pieces(play, long + build.execute() + SYNC, step) == b""
+    play.upstream(error("42P05"), IDLE)
+    assert play.to_upstream.take() == long + build.execute() + SYNC
+    assert play.recorded("statement")[-1]["sql"] == "select $1 as old"
 
 
 def test_a_long_parse_passes_and_what_runs_it_says_so(play: Playbook) -> None:
