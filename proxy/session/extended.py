@@ -181,7 +181,7 @@ class Extended:
             n = talk.record_run(prepared, portal.params if fresh else None, portal.name, name, fresh=fresh)
         talk.plan(n)
         made: list[Change] | None = None
-        if fresh and statement is not None and statement.kind in NAMING:
+        if fresh and statement is not None and statement.kind in NAMING and not prepared.inner:
             no_name, made = follow(statement, talk, self._answers)
             if no_name is not None:
                 portal.runs -= 1
@@ -196,7 +196,9 @@ class Extended:
 
     def _waiting(self, portal: Portal, statement: Statement, name: bytes) -> Refusal | None:
         """What a run from the start waits for: another person's yes; or why it did not come."""
-        waits = what_waits(statement, self._talk) if portal.runs == 0 and portal.params is not None else None
+        waits: Statement | None = None
+        if portal.runs == 0 and portal.params is not None:
+            waits = statement if portal.prepared.inner else what_waits(statement, self._talk)
         return None if waits is None else self._talk.approval(b"\0" + name, waits, portal.params)
 
     def _record_refused(self, portal: Portal, statement: Statement, name: bytes) -> int:

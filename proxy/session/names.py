@@ -32,11 +32,14 @@ NAMING: Final = frozenset(("prepare", "execute", "deallocate", "declare", "close
 class Prepared:
     """A prepared statement: its text, and what was said about it by which judge.
 
-    `statement` is None for an empty text. `judgement` is kept where the text that went upstream is another one.
-    `unread`: its text is not known, so it may run only where nothing is refused.
+    `statement` is None for an empty text. `judgement` is kept where the text that went upstream is another one, or
+    where it matters when it runs. `inner`: made by SQL, so `statement` is a PREPARE or DECLARE, and what stands in it
+    runs. `unread`: its text is not known, so it may run only where nothing is refused.
     """
 
-    __slots__ = ("columns", "form", "formed", "group", "judge", "judgement", "sql", "statement", "types", "unread")
+    __slots__ = (
+        "columns", "form", "formed", "group", "inner", "judge", "judgement", "sql", "statement", "types", "unread",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -46,9 +49,11 @@ class Prepared:
         judge: Judges,
         judgement: Judgement | None = None,
         *,
+        inner: bool = False,
         unread: bool = False,
     ) -> None:
         self.sql = sql
+        self.inner = inner
         self.types = types
         self.statement = statement
         self.judge = judge
@@ -194,7 +199,11 @@ class Names:
         name = (statement.name or "").encode()
         kind = statement.kind
         if kind in ("prepare", "declare"):
-            prepared = Prepared(statement.sql.encode("utf-8", "surrogatepass"), (), statement, judge)
+            sql = statement.sql.encode("utf-8", "surrogatepass")
+            # An error of what runs later can hold what the policy hides, as one of EXECUTE or FETCH can.
+            veiled = judge.policy.mode != "observe"
+            judgement = Judgement((statement,), True, sql, veiled=veiled, held=statement.held)
+            prepared = Prepared(sql, (), statement, judge, judgement, inner=True)
             if kind == "prepare":
                 return [self.put(self.statements, name, prepared)]
             return [self.put(self.portals, name, Portal(statement.name or "", prepared, None))]

@@ -20,7 +20,7 @@ def follow(statement: Statement, talk: Talk, answers: Answers) -> tuple[Refusal 
         name = statement.name or ""
         prepared = names.statements.get(name.encode()[:NAME_BYTES])
         named = prepared.statement if prepared is not None else None
-        if named is not None and named.kind in NAMING:
+        if prepared is not None and named is not None and named.kind in NAMING and not prepared.inner:
             # Parse takes what PREPARE does not: an EXECUTE of an EXECUTE would run what nobody has looked at here.
             if not talk.observe:
                 return refusal("nested name", name=name, kind=named.kind.upper()), []

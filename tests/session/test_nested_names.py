@@ -10,12 +10,14 @@ from collections.abc import Callable
 
 import pytest
 
+from proxy.access.store import Store
 from proxy.session.talk import Aids
 from proxy.wire import build
-from tests.session.conftest import READER, WATCHER
-from tests.session.playbook import BOUND, IDLE, PARSED, Playbook, complete, select
+from tests.session.conftest import WATCHER
+from tests.session.playbook import BOUND, IDLE, IN_BLOCK, PARSED, Playbook, complete, select
+from tests.session.test_holding import HELD, make_desk, store
 
-HELD = READER + "hold: {tables: [app.customers], from: [owners], timeout: 60s}\n"
+__all__ = ["store"]
 
 
 def prepare(play: Playbook, **texts: bytes) -> None:
@@ -69,3 +71,30 @@ def test_observe_mode_follows_it(make_play: Callable[..., Playbook]) -> None:
     play.upstream(select(1))
     play.client(build.bind(b"", b"a"), build.execute(b""), build.SYNC)
     assert play.recorded("statement")[-1]["sql"] == "prepare a as select 7 as seven"
+
+
+async def test_bind_of_what_sql_prepared_waits_too(make_play: Callable[..., Playbook], store: Store) -> None:
+    """PREPARE waits for nobody, as it runs nothing; the Execute of a Bind to its name does run it."""
+    desk = make_desk(make_play, store, HELD)
+    play = desk.play
+    play.client(build.query(b"prepare p as select name from customers"))
+    await desk.turn()
+    play.upstream(complete("PREPARE"), IDLE)
+    play.upstream_heard()
+    play.client(build.bind(b"", b"p"), build.execute(), build.SYNC)
+    assert len(await desk.waiting()) == 1
+    assert "Execute" not in play.upstream_heard()
+    await desk.decide()
+    assert play.upstream_heard()[-2:] == ["Execute ", "Sync"]
+
+
+@pytest.mark.parametrize("how", ["prepare p as", "declare p cursor for"])
+def test_an_error_of_what_sql_prepared_is_scrubbed(play: Playbook, how: str) -> None:
+    play.client(build.query(b"begin"), build.query(how.encode() + b" select name from customers"))
+    play.upstream(complete("BEGIN"), IN_BLOCK, complete(how.split(maxsplit=1)[0].upper()), IN_BLOCK)
+    bound = [build.bind(b"p", b"p")] if how.startswith("prepare") else []
+    play.client(*bound, build.execute(b"p"), build.SYNC)
+    play.client_heard()
+    said = build.error(severity="ERROR", code="22P02", text='invalid input syntax for type integer: "123-45-6789"')
+    play.upstream(*[BOUND] * len(bound), said, build.ready(ord("E")))
+    assert b"123-45" not in play.to_client.data
