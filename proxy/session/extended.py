@@ -227,6 +227,8 @@ class Extended:
             portal = talk.names.portals.get(name[:NAME_BYTES])
             prepared = portal.prepared if portal is not None else None
         talk.ledger.entries.append(PORTAL_DESCRIBED if prepared is None else Owed(DESCRIBE, undo=prepared))
+        if what == client.PORTAL and not name and name not in talk.names.portals:
+            return build.describe(client.PORTAL, NO_PORTAL)  # as for an Execute of it
         return None
 
     def close(self, data: bytes, pos: int, stop: int) -> bytes | None:

@@ -43,6 +43,8 @@ STREAMED: Final = 64 * 1024
 LONGEST_READ: Final = 4096
 """Of an ErrorResponse or NoticeResponse longer than STREAMED, this much is read: severity and SQLSTATE come first."""
 LONGEST_TAG: Final = 1024
+LONGEST_LATER: Final = 1 << 20
+"""Bytes of refusals that wait for the end of a message that the upstream does not end."""
 TORN: Final = "…\0\0".encode()
 """Ends a list of fields that is cut in the middle of one."""
 
@@ -89,6 +91,8 @@ class Results:
         """Whole messages of daypass's own for the client, behind the one that is on its way."""
         if self._rest:
             self._later += words
+            if len(self._later) > LONGEST_LATER:
+                raise ProtocolViolation("the upstream stopped in the middle of a message")
         else:
             self._to_client(words)
 

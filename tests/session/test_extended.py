@@ -369,8 +369,8 @@ def test_a_query_drops_the_unnamed_portal_and_statement(play: Playbook) -> None:
 
 def test_observe_mode_asks_for_no_unnamed_portal_that_is_not_there(make_play: Callable[..., Playbook]) -> None:
     play = make_play(WATCHER, observe=True)
-    play.client(build.execute(b"", 5), build.execute(b"a"), build.SYNC)
-    assert play.upstream_heard() == ["Execute  ", "Execute a", "Sync"]
+    play.client(build.execute(b"", 5), build.execute(b"a"), build.describe(ord("P")), build.SYNC)
+    assert play.upstream_heard() == ["Execute  ", "Execute a", "Describe P| ", "Sync"]
     assert play.to_upstream.data == b""
 
 

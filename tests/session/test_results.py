@@ -58,6 +58,14 @@ def test_a_long_notice_of_which_only_the_header_has_come_is_recorded_with_its_te
     assert (noted["severity"], noted["text"][:3]) == ("NOTICE", "xxx")
 
 
+def test_refusals_do_not_pile_up_behind_a_notice_that_never_ends(play: Playbook) -> None:
+    play.upstream(build.notice(text="x" * 200_000)[:100_000])
+    for _ in range(100):
+        play.client(*[build.query(b"delete from orders")] * 100)
+    assert play.relay.ended
+    assert play.recorded("session.end")[0]["detail"] == "the upstream stopped in the middle of a message"
+
+
 @given(st.floats(0, 1e6, allow_nan=False))
 def test_milliseconds_are_those_of_round(seconds: float) -> None:
     found = milliseconds(seconds)
