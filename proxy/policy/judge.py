@@ -235,7 +235,11 @@ class Judge:
         by_literal = found[0][1].by_literal if found else True
         veiled = not self._observe and any(self._veiled(judged) for _, judged in found)
         shape = b"" if plain and not by_literal else None
-        held = allowed and self._hold is not None and any(s.held or s.kind == "execute" for s in statements)
+        held = (
+            allowed
+            and self._hold is not None
+            and any(s.held or s.kind in ("execute", "fetch", "move") for s in statements)
+        )
         return Judgement(statements, allowed, forward, tuple(edits), shape, veiled, held)
 
     def _veiled(self, judged: Judged) -> bool:

@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from proxy.policy.judgement import Statement
 from proxy.session.answers import Answers, held_back
 from proxy.session.budget import Ended
-from proxy.session.names import NAME_BYTES, NAMING, Change, Portal, Prepared
-from proxy.session.naming import follow, what_waits
+from proxy.session.names import NAME_BYTES, NAMING, RUNNING, Change, Portal, Prepared
+from proxy.session.naming import follow, named, what_waits
 from proxy.session.refusals import Refusal, refusal
 from proxy.session.streaming import Streamed, not_kept, unread
 from proxy.session.talk import Talk
@@ -150,8 +150,8 @@ class Extended:
         talk.settle(portal)
         prepared = portal.prepared
         statement = prepared.statement
-        if statement is not None and statement.kind == "execute":
-            talk.settle(talk.names.statements.get((statement.name or "").encode()[:NAME_BYTES]))
+        if statement is not None and statement.kind in RUNNING:
+            talk.settle(named(statement, talk))
         if prepared.judge is not talk.judge:
             no_longer = self._answers.usable(prepared, portal.name)
             if no_longer is not None:

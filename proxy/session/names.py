@@ -25,7 +25,9 @@ SETTLED: Final = 0
 """The group of what certainly stands upstream."""
 NEW: Final = -1
 
-NAMING: Final = frozenset(("prepare", "execute", "deallocate", "declare", "close", "discard"))
+NAMING: Final = frozenset(("prepare", "execute", "deallocate", "declare", "fetch", "move", "close", "discard"))
+RUNNING: Final = frozenset(("execute", "fetch", "move"))
+"""Those that run what a name stands for."""
 """Kinds of SQL statement that make, use or drop names."""
 
 

@@ -150,7 +150,7 @@ TABLE: Final[dict[str, Kind]] = {
     "nested name": Kind(
         "0A000",
         "ERROR",
-        "daypass: EXECUTE of {name} is not available, as {name} is itself a statement about names ({kind})",
+        "daypass: {name} is itself a statement about names ({kind}), and is not run by another statement",
         "send that statement itself",
     ),
     # In Postgres's own words and with its routine: drivers know these and prepare again by themselves.

@@ -11,8 +11,8 @@ import hashlib
 
 from proxy.policy.judgement import Judgement, Statement
 from proxy.session.answers import Answers, held_back, limited_by
-from proxy.session.names import NAME_BYTES, NAMING, Change
-from proxy.session.naming import follow, what_waits
+from proxy.session.names import NAMING, RUNNING, Change
+from proxy.session.naming import follow, named, what_waits
 from proxy.session.refusals import Refusal, refusal
 from proxy.session.streaming import not_kept
 from proxy.session.talk import STATUS, Talk
@@ -94,8 +94,8 @@ class Simple:
         """Raise Pause where it is not known yet what they execute by name."""
         talk = self._talk
         for statement in statements:
-            if statement.kind == "execute":
-                talk.settle(talk.names.statements.get((statement.name or "").encode()[:NAME_BYTES]))
+            if statement.kind in RUNNING:
+                talk.settle(named(statement, talk))
 
     def _waiting(self, sql: bytes, judgement: Judgement) -> Refusal | None:
         """What a Query waits for: another person's yes; or why it did not come."""

@@ -20,7 +20,9 @@ from proxy.access.grants import GrantError
 from proxy.access.holds import Hold, Holds
 from proxy.access.store import Store
 from proxy.clock import SystemClock
+from proxy.wire import build
 from tests.live.house import POLICY, House, until
+from tests.live.raw import Raw
 
 HELD = POLICY + "hold: {tables: [app.customers], from: [owners], timeout: 2m}\n"
 PEOPLE = {"groups": {"owners": ["olga"]}}
@@ -138,8 +140,23 @@ def test_an_execute_of_an_execute_is_no_way_around(house: House) -> None:
     with psycopg.connect(house.dsn(house.grant()), autocommit=True) as conn:
         conn.pgconn.prepare(b"c", SQL.encode())
         conn.pgconn.prepare(b"b", b"execute c")
-        with pytest.raises(psycopg.errors.FeatureNotSupported, match=r"is itself a statement about names \(EXECUTE\)"):
+        with pytest.raises(
+            psycopg.errors.FeatureNotSupported, match=r"b is itself a statement about names \(EXECUTE\)"
+        ):
             conn.execute("execute b")
+
+
+def test_a_fetch_from_a_bound_portal_is_no_way_around(house: House) -> None:
+    with Raw(house.port, timeout=30).login(house.grant()) as raw:
+        raw.send(build.query(b"begin"))
+        raw.until("Z")
+        raw.send(build.parse(b"c", SQL.encode()), build.bind(b"k", b"c"), build.SYNC)
+        raw.until("Z")
+        raw.send(build.query(b"fetch all from k"))
+        (hold,) = waiting(house)
+        assert SQL in hold.sql
+        decide(house, hold)
+        assert "D" in [kind for kind, _ in raw.until("Z")], "Postgres runs it like any cursor"
 
 
 def test_ctrl_c_while_it_waits(house: House) -> None:

@@ -11,9 +11,10 @@ from collections.abc import Callable
 import pytest
 
 from proxy.access.store import Store
+from proxy.policy.judge import Judge
 from proxy.session.talk import Aids
 from proxy.wire import build
-from tests.session.conftest import WATCHER
+from tests.session.conftest import READER, WATCHER
 from tests.session.playbook import BOUND, IDLE, IN_BLOCK, PARSED, Playbook, complete, select
 from tests.session.test_holding import HELD, make_desk, store
 
@@ -98,3 +99,58 @@ def test_an_error_of_what_sql_prepared_is_scrubbed(play: Playbook, how: str) -> 
     said = build.error(severity="ERROR", code="22P02", text='invalid input syntax for type integer: "123-45-6789"')
     play.upstream(*[BOUND] * len(bound), said, build.ready(ord("E")))
     assert b"123-45" not in play.to_client.data
+
+
+@pytest.mark.parametrize("how", ["fetch all from k", "move all from k"])
+@pytest.mark.parametrize("extended", [False, True], ids=["Query", "Parse"])
+async def test_fetch_from_a_bound_portal_waits_too(
+    make_play: Callable[..., Playbook], store: Store, how: str, extended: bool
+) -> None:
+    """A Bind runs nothing and waits for nobody; SQL knows its portal as a cursor."""
+    desk = make_desk(make_play, store, HELD)
+    play = desk.play
+    bound(play, b"select name from customers")
+    if extended:
+        play.client(build.parse(b"f", how.encode()), build.bind(b"", b"f"), build.execute(), build.SYNC)
+    else:
+        play.client(build.query(how.encode()))
+    assert len(await desk.waiting()) == 1
+    assert not [word for word in play.upstream_heard() if word.startswith(("Query", "Execute"))]
+    await desk.decide()
+    ran = [word for word in play.upstream_heard() if word.startswith(("Query", "Execute"))]
+    assert ran == ["Execute " if extended else f"Query {how}"]
+
+
+def bound(play: Playbook, text: bytes) -> None:
+    """Portal `k` stands for `text`, in a transaction."""
+    play.client(build.query(b"begin"))
+    play.upstream(complete("BEGIN"), IN_BLOCK)
+    play.client(build.parse(b"c", text), build.bind(b"k", b"c"), build.SYNC)
+    play.upstream(PARSED, BOUND, IN_BLOCK)
+    play.client_heard(), play.upstream_heard()
+
+
+@pytest.mark.parametrize("text", [b"execute p", b"fetch all from k"])
+def test_fetch_runs_no_statement_about_names(play: Playbook, text: bytes) -> None:
+    prepare(play, p=b"select 1")
+    bound(play, text)
+    play.client(build.query(b"fetch all from k"))
+    assert play.client_heard() == ["ERROR 0A000", "Ready T"]
+    assert play.upstream_heard() == []
+
+
+def test_fetch_is_judged_again_when_the_policy_has_changed(play: Playbook, make_judge: Callable[[str], Judge]) -> None:
+    bound(play, b"select name from customers")
+    play.client(build.query(b"declare d cursor for select name from customers"))
+    play.upstream(complete("DECLARE CURSOR"), IN_BLOCK)
+    play.client_heard(), play.upstream_heard()
+    play.relay.rejudge(make_judge(READER.replace("app.customers: {deny: [ssn]}, ", "")))
+    for name in (b"k", b"d"):
+        play.client(build.query(b"fetch all from " + name))
+        assert play.client_heard() == ["ERROR 42501", "Ready T"]
+    assert play.upstream_heard() == []
+
+
+def test_fetch_from_what_a_function_opened_goes_on(play: Playbook) -> None:
+    play.client(build.query(b'fetch all from "<unnamed portal 1>"'))
+    assert play.upstream_heard() == ['Query fetch all from "<unnamed portal 1>"']
