@@ -73,7 +73,7 @@ class NodeLog(SharedLog):
 
     def start(self, at: datetime) -> None:
         """Say that this process now writes here."""
-        self.append([(at, self._start())])
+        self.append([(at, _start(self._signer))])
 
     def rotate(self, at: datetime, by: str) -> str:
         """Sign with a new key from here on; its fingerprint. RecordError: the old one stays in force, or whoever writes
@@ -94,11 +94,9 @@ class NodeLog(SharedLog):
     def _hand_over(self, fresh: Signer, at: datetime, by: str) -> None:
         """Both lines in one write: a log that names a key which has signed nothing looks like one of another key."""
         old, self._successor = self._signer, fresh
-        public = fresh.public.public_bytes_raw().hex()
+        start = _start(fresh)
         try:
-            super()._append(
-                [(at, KeyRotated(public=public, by=by)), (at, NodeStart(pid=os.getpid(), public=public))], at
-            )
+            super()._append([(at, KeyRotated(public=start.public, by=by)), (at, start)], at)
         except BaseException:
             self._signer, self._successor = old, None
             raise
@@ -136,9 +134,6 @@ class NodeLog(SharedLog):
             self._signer = Signer.load(self._directory, create=False)
             self._key_mark = mark
 
-    def _start(self) -> NodeStart:
-        return NodeStart(pid=os.getpid(), public=self._signer.public.public_bytes_raw().hex())
-
     def _finish(self, line: bytes) -> bytes:
         signed = self._signer.sign(line)
         if self._successor is not None:
@@ -155,7 +150,7 @@ class NodeLog(SharedLog):
             found.append(NodeCut(have=head.seq, last=end.seq, detail="lines are missing at the log's end"))
         elif end is not None and end.seq == head.seq and end.hash != head.hash:
             found.append(NodeCut(have=head.seq, last=end.seq, detail="the last line is another than was signed"))
-        return ([self._start()] if head.seq == 0 else []) + found
+        return ([_start(self._signer)] if head.seq == 0 else []) + found
 
     def _written(self, head: chain.Head) -> None:
         end = End(head.seq, head.hash, "")
@@ -226,3 +221,7 @@ def known_files(path: Path) -> set[str]:
 def entries(path: Path) -> Iterable[NodeEntry]:
     """What the log says, unchecked. Nothing where there is no log."""
     return Follower(path).news() if path.exists() else ()
+
+
+def _start(signer: Signer) -> NodeStart:
+    return NodeStart(pid=os.getpid(), public=signer.public.public_bytes_raw().hex())

@@ -22,7 +22,7 @@ from proxy.catalog import Catalog
 from proxy.policy import caps, describe, oracle, outlines, substitute
 from proxy.policy.bind import Bound, Problem
 from proxy.policy.guard import LOCK_TIMEOUT, Guard, Judged
-from proxy.policy.judgement import SPACE, Judgement, Statement, with_text
+from proxy.policy.judgement import RUNNING, SPACE, Judgement, Statement, with_text
 from proxy.policy.model import Limits, Policy, tighter
 from proxy.policy.names import Names
 from proxy.policy.oracle import RawStatement
@@ -235,18 +235,14 @@ class Judge:
         by_literal = found[0][1].by_literal if found else True
         veiled = not self._observe and any(self._veiled(judged) for _, judged in found)
         shape = b"" if plain and not by_literal else None
-        held = (
-            allowed
-            and self._hold is not None
-            and any(s.held or s.kind in ("execute", "fetch", "move") for s in statements)
-        )
+        held = allowed and self._hold is not None and any(s.held or s.kind in RUNNING for s in statements)
         return Judgement(statements, allowed, forward, tuple(edits), shape, veiled, held)
 
     def _veiled(self, judged: Judged) -> bool:
         """FETCH and EXECUTE run what another statement named, and a function's own code may raise what it likes."""
         if judged.partial or judged.opaque or self.bound.allowed_functions:
             return True
-        return judged.kind in ("fetch", "move", "execute") and not self._policy.whole
+        return judged.kind in RUNNING and not self._policy.whole
 
     def _statement(self, sql: bytes, raw: RawStatement, judged: Judged) -> Statement:
         text = sql[raw.start : raw.end].decode(errors="backslashreplace").strip(SPACE)

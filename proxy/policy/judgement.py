@@ -14,6 +14,9 @@ from proxy.policy.substitute import Edit
 SPACE = " \t\n\r\f\v"
 """What Postgres takes for space. Python takes more, and a text without it would be another text."""
 
+RUNNING = frozenset(("execute", "fetch", "move"))
+"""Kinds of statement that run what a name stands for."""
+
 
 class Statement(msgspec.Struct, frozen=True):
     """The verdict on one statement.

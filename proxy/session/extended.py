@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from proxy.policy.judgement import Statement
+from proxy.policy.judgement import RUNNING, Statement
 from proxy.session.answers import Answers, held_back
 from proxy.session.budget import Ended
-from proxy.session.names import NAME_BYTES, NAMING, RUNNING, Change, Portal, Prepared
+from proxy.session.names import NAME_BYTES, Change, Portal, Prepared
 from proxy.session.naming import follow, named, what_waits
 from proxy.session.refusals import Refusal, refusal
 from proxy.session.streaming import Streamed, not_kept, unread
@@ -181,7 +181,7 @@ class Extended:
             n = talk.record_run(prepared, portal.params if fresh else None, portal.name, name, fresh=fresh)
         talk.plan(n)
         made: list[Change] | None = None
-        if fresh and statement is not None and statement.kind in NAMING and not prepared.inner:
+        if fresh and statement is not None and prepared.about_names:
             no_name, made = follow(statement, talk, self._answers)
             if no_name is not None:
                 portal.runs -= 1

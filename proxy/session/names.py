@@ -13,7 +13,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from proxy.policy.judge import Judges
-from proxy.policy.judgement import Judgement, Statement
+from proxy.policy.judgement import RUNNING, Judgement, Statement
 from proxy.wire.upstream import Field
 from recorder.forms import Form
 
@@ -25,9 +25,7 @@ SETTLED: Final = 0
 """The group of what certainly stands upstream."""
 NEW: Final = -1
 
-NAMING: Final = frozenset(("prepare", "execute", "deallocate", "declare", "fetch", "move", "close", "discard"))
-RUNNING: Final = frozenset(("execute", "fetch", "move"))
-"""Those that run what a name stands for."""
+NAMING: Final = RUNNING | {"prepare", "deallocate", "declare", "close", "discard"}
 """Kinds of SQL statement that make, use or drop names."""
 
 
@@ -72,6 +70,11 @@ class Prepared:
     @property
     def size(self) -> int:
         return len(self.sql)
+
+    @property
+    def about_names(self) -> bool:
+        """Whether what runs is itself a statement about names, which Parse takes and PREPARE does not."""
+        return not self.inner and self.statement is not None and self.statement.kind in NAMING
 
     @property
     def shown(self) -> str:

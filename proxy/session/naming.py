@@ -6,9 +6,9 @@ denies must not run, whichever way `p` was prepared, nor a `FETCH k` of a portal
 
 from __future__ import annotations
 
-from proxy.policy.judgement import Statement
+from proxy.policy.judgement import RUNNING, Statement
 from proxy.session.answers import Answers
-from proxy.session.names import NAME_BYTES, NAMING, RUNNING, Change, Portal, Prepared
+from proxy.session.names import NAME_BYTES, Change, Portal, Prepared
 from proxy.session.refusals import Refusal, refusal
 from proxy.session.talk import Talk
 
@@ -37,9 +37,8 @@ def _run(statement: Statement, talk: Talk, answers: Answers) -> tuple[Refusal | 
     prepared = found.prepared if isinstance(found, Portal) else found
     if prepared is None and statement.kind != "execute":
         return None, []  # a function that the policy trusts may have opened it
-    inside = prepared.statement if prepared is not None else None
-    if prepared is not None and inside is not None and inside.kind in NAMING and not prepared.inner:
-        # Parse takes what PREPARE does not: an EXECUTE of an EXECUTE would run what nobody has looked at here.
+    if prepared is not None and prepared.about_names and (inside := prepared.statement) is not None:
+        # An EXECUTE of an EXECUTE would run what nobody has looked at here.
         if not talk.observe:
             return refusal("nested name", name=name, kind=inside.kind.upper()), []
         return None, [] if inside.kind in RUNNING else talk.names.follow(inside, talk.judge)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 
-from proxy.policy.judgement import Judgement, Statement
+from proxy.policy.judgement import RUNNING, Judgement, Statement
 from proxy.session.answers import Answers, held_back, limited_by
-from proxy.session.names import NAMING, RUNNING, Change
+from proxy.session.names import NAMING, Change
 from proxy.session.naming import follow, named, what_waits
 from proxy.session.refusals import Refusal, refusal
 from proxy.session.streaming import not_kept

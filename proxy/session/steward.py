@@ -17,7 +17,6 @@ from proxy.access.findings import Findings
 from proxy.access.grants import Grants
 from proxy.access.model import Grant, Terms
 from proxy.access.people import People
-from proxy.access.quiet import Quiet
 from proxy.access.requests import Requests
 from proxy.access.reviews import Reviews, due_at
 from proxy.access.stages import BY, Stages, due
@@ -58,7 +57,6 @@ class Steward:
         """Since when the policy of a grant is gone."""
         self._reminded: set[str] = set()
         self._seldom_at = 0.0
-        self._quiet = Quiet(store, clock)
         self._open: list[Grant] = []
         """Grants that are not over yet, as they stood when the state was read: each moment may bring one further."""
         self._grants = Grants(store, clock, emit)
@@ -67,6 +65,7 @@ class Steward:
         self._alerts = Alerts(store, clock, emit)
         self._requests = Requests(store, clock, emit, config.people.groups)
         self._stages = Stages(store, clock, emit)
+        self._quiet = self._stages.quiet()
         self._checking = Checking(config, clock, Findings(store, clock, emit, config.people.groups))
 
     async def round(self) -> None:

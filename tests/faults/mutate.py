@@ -17,6 +17,7 @@ import structlog
 
 from proxy.policy.judge import Judges
 from proxy.wire import framing
+from recorder.events import SessionEnd
 from tests.faults.bench import Bench, Broken
 from tests.faults.scripted import Backend
 from tests.faults.streams import likely, mutated, noisy, pieces, stream
@@ -70,7 +71,8 @@ def _true(bench: Bench, chance: random.Random) -> None:
     bench.check()
     blind = bench.observe and _blind_copy(alone, data)
     # A statement inside of COPY data ends the session at the server too; daypass says it first.
-    into_copy = bench.backend.copying and bench.relay.reason == "protocol"
+    end = bench.lines.written[-1]
+    into_copy = bench.backend.copying and isinstance(end, SessionEnd) and "COPY from stdin" in (end.detail or "")
     if bench.relay.ended and not (bench.relay._gate.terminated or bench.backend.closed or alone.closed or into_copy):
         raise Broken(f"a good conversation was ended: {bench.relay.reason}")
     if bench.observe and not bench.relay.talk.refused and not blind:
