@@ -71,8 +71,8 @@ def _true(bench: Bench, chance: random.Random) -> None:
     bench.check()
     blind = bench.observe and _blind_copy(alone, data)
     # A statement inside of COPY data ends the session at the server too; daypass says it first.
-    end = bench.lines.written[-1]
-    into_copy = bench.backend.copying and isinstance(end, SessionEnd) and "COPY from stdin" in (end.detail or "")
+    ends = [e.detail or "" for e in bench.lines.written[-1:] if isinstance(e, SessionEnd)]
+    into_copy = bench.backend.copying and any("COPY from stdin" in detail for detail in ends)
     if bench.relay.ended and not (bench.relay._gate.terminated or bench.backend.closed or alone.closed or into_copy):
         raise Broken(f"a good conversation was ended: {bench.relay.reason}")
     if bench.observe and not bench.relay.talk.refused and not blind:
